@@ -1,0 +1,14 @@
+"""Knowledge distillation for scikit-learn: small students of strong teachers."""
+
+from skdistill._distillation import DistillationClassifier
+from skdistill._show_versions import show_versions
+from skdistill._soft_label_transformer import SoftLabelTransformer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DistillationClassifier",
+    "SoftLabelTransformer",
+    "__version__",
+    "show_versions",
+]

@@ -1,0 +1,113 @@
+"""Where torch computes: the device, and how many CPU threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_lock = threading.RLock()
+_loops_running = 0
+_threads_before = 0
+
+#: Held while a user's module is built or trained: its random layers draw from torch's
+#: global generator, so only one thread at a time may do so and stay reproducible.
+torch_rng_lock = threading.RLock()
+
+
+def resolve_device(device: str, *, must_exist: bool = True) -> str:
+    """Return the torch device that `device` stands for.
+
+    Parameters
+    ----------
+    device : str
+        "auto" (CUDA if there is one, then MPS, else CPU) or a torch device string.
+    must_exist : bool, default=True
+        Whether an absent device is an error. If False, the CPU takes its place: what
+        was trained on a GPU must predict where there is none.
+
+    Returns
+    -------
+    str
+        A device that this process can use.
+
+    Raises
+    ------
+    ValueError
+        If `device` is no torch device, or is not there and `must_exist`.
+    """
+    import torch
+
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present.insert(0, "cuda")
+    if device == "auto":
+        return present[0]
+    try:
+        parsed = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"device={device!r} is not a torch device; use 'auto' or one of {present}."
+        ) from error
+    too_many = (
+        parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count()
+    )
+    if parsed.type in present and not too_many:
+        return str(parsed)
+    if must_exist:
+        raise ValueError(
+            f"device={device!r} is not available here; use 'auto' or one of {present}."
+        )
+    return "cpu"
+
+
+@contextmanager
+def torch_threads(n_threads: int) -> Iterator[None]:
+    """Run a block with `n_threads` torch threads and restore the count afterwards.
+
+    Torch keeps the count per Python thread and a default for new threads. Several loops
+    may run side by side (``n_jobs`` with threads), so the count to go back to is the
+    one found before the first of them began, not the one found by each.
+
+    Parameters
+    ----------
+    n_threads : int
+        Number of CPU threads for one operation, at least 1.
+    """
+    import torch
+
+    global _loops_running, _threads_before
+    with _lock:
+        if _loops_running == 0:
+            _threads_before = torch.get_num_threads()
+        _loops_running += 1
+        restore = _threads_before
+    try:
+        torch.set_num_threads(n_threads)
+        yield
+    finally:
+        with _lock:
+            _loops_running -= 1
+            torch.set_num_threads(restore)
+
+
+@contextmanager
+def seeded_torch_rng(seed: int, device: str) -> Iterator[None]:
+    """Seed torch's global generators for a block; put their states back afterwards.
+
+    Parameters
+    ----------
+    seed : int
+        Seed for the CPU generator and that of `device`.
+    device : str
+        Device whose generator is seeded and restored too.
+    """
+    import torch
+
+    cuda: list[Any] = [device] if device.startswith("cuda") else []
+    with torch_rng_lock, torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,480 @@
+"""DistillationClassifier: a small student of any probabilistic teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    _fit_context,
+)
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils._metadata_requests import _raise_for_params
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+
+from skdistill._calibration import fit_temperature
+from skdistill._rows import concatenate_rows
+from skdistill._soft_labels import (
+    TeacherStageMixin,
+    TrainingRows,
+    fitted_teacher,
+    new_row_proba,
+    own_row_proba,
+    set_input_tags,
+)
+from skdistill._typing import FloatArray, InputLike
+from skdistill._validation import check_soft_labels, keep_fitted_on_failure
+from skdistill.losses import temper_proba
+from skdistill.students._base import BaseStudent, mix_targets
+from skdistill.students._resolve import as_student
+
+
+class DistillationClassifier(
+    TeacherStageMixin,
+    CallbackSupportMixin,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    BaseEstimator,
+):
+    r"""Train a small student on the class probabilities of a strong teacher.
+
+    For student logits :math:`z_i`, teacher probabilities :math:`p_i` (out-of-fold by
+    default), labels :math:`y_i`, weights :math:`w_i`, with T = `temperature`,
+    S = `student_temperature` and a = `mixing_weight`, the student minimises
+
+    .. math::
+
+        L = \frac{1}{\sum_i w_i} \sum_i w_i \Big[
+            (1 - a) \, \mathrm{CE}\big(y_i, \mathrm{softmax}(z_i)\big)
+            + a \, S^2 \, \mathrm{CE}\Big(
+                \frac{p_i^{1/T}}{\sum_k p_{ik}^{1/T}},
+                \mathrm{softmax}(z_i / S) \Big) \Big].
+
+    The mixing weight is on the **soft** term: 0 is the ordinary student, 1 with
+    T = S = 1 is the distilled risk, Eq. (4) of [1]_. Students that are not trained on
+    cross-entropy get the same targets in their own loss.
+
+    Parameters
+    ----------
+    teacher : estimator, list of estimators or None, default=None
+        Any classifier with `predict_proba`, or else `decision_function`. An estimator
+        is cloned and cross-fitted, even if it is fitted already; wrapped in
+        :class:`sklearn.frozen.FrozenEstimator` it is used as it is. A list averages
+        the probabilities (:class:`~skdistill.teachers.EnsembleTeacher` takes weights).
+        A torch module is wrapped in :class:`~skdistill.teachers.ModuleTeacher`. None is
+        :class:`sklearn.ensemble.HistGradientBoostingClassifier`. The teacher sees X as
+        it was passed: frames, categories, missing values, text.
+    student : student, estimator, torch module or None, default=None
+        None is :class:`~skdistill.students.MLPStudent`. Any student of
+        :mod:`skdistill.students`; a torch module
+        (:class:`~skdistill.students.ModuleStudent`); any scikit-learn classifier that
+        takes `sample_weight`, regressor, or Pipeline ending in one
+        (:class:`~skdistill.students.EstimatorStudent`). It is cloned.
+    temperature : float or "auto", default=1.0
+        Temperature T of the teacher's probabilities, in (0, inf): above 1 flattens
+        them, below 1 sharpens them. "auto" is the one that minimises the out-of-fold
+        log-loss of the teacher on the labels [2]_; it needs no further fit.
+    mixing_weight : float, default=0.5
+        Weight a of the soft labels, in [0, 1].
+    student_temperature : float or "same", default=1.0
+        Temperature S of the student's logits in the soft term. 1 is the form of [1]_;
+        "same" is S = T, the form of [3]_. Other values than 1 need a student trained on
+        cross-entropy: LinearStudent, MLPStudent, ModuleStudent.
+    cv : int, splitter, iterable, "in-sample" or None, default=None
+        How soft labels are made for the rows that the teacher learns from. None is 5
+        stratified folds for an unfitted teacher: each row is scored by a teacher that
+        has not seen it. "in-sample" fits the teacher once and lets it score its own
+        training rows, where it is over-confident. A frozen teacher is never refitted
+        and ignores this.
+    memory : str, joblib.Memory or None, default=None
+        Cache of the soft-label stage, keyed by teacher, data and folds, so that a
+        grid search fits each teacher once a fold and not once a candidate. A teacher
+        whose `random_state` is None is cached all the same.
+    keep_teacher : bool, default=False
+        Whether to keep the teacher, fitted on all rows, as ``teacher_``. It is not
+        needed to predict.
+    n_jobs : int or None, default=None
+        Folds fitted at the same time.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the default teacher and of the default student. A teacher or student
+        that you pass keeps its own.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted class labels.
+    student_ : student
+        The fitted student. It predicts the original labels from the original input by
+        itself: with a frozen teacher, ship this and not the whole classifier.
+    temperature_ : float
+        The temperature used.
+    mixing_weight_ : float
+        The mixing weight used.
+    teacher_ : estimator
+        The fitted teacher, if `keep_teacher` and if one was used.
+    n_features_in_ : int
+        Number of features seen in `fit`, if X has any.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had any.
+
+    See Also
+    --------
+    SoftLabelTransformer : The teacher's out-of-fold probabilities as features.
+
+    References
+    ----------
+    .. [1] Menon, Rawat, Reddi, Kim, Kumar, "A statistical perspective on
+           distillation", ICML 2021.
+    .. [2] Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks",
+           ICML 2017.
+    .. [3] Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skdistill import DistillationClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> distilled = DistillationClassifier(
+    ...     teacher=RandomForestClassifier(n_estimators=20, random_state=0),
+    ...     student=DecisionTreeClassifier(max_depth=3, random_state=0),
+    ... ).fit(X, y)
+    >>> bool(distilled.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **TeacherStageMixin._stage_constraints,
+        # What can be a student is said by its own check.
+        "student": "no_validation",
+        "mixing_weight": [Interval(Real, 0, 1, closed="both")],
+        "student_temperature": [
+            Interval(Real, 0, np.inf, closed="neither"),
+            StrOptions({"same"}),
+        ],
+        "keep_teacher": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        teacher: Any = None,
+        student: Any = None,
+        *,
+        temperature: float | str = 1.0,
+        mixing_weight: float = 0.5,
+        student_temperature: float | str = 1.0,
+        cv: Any = None,
+        memory: Any = None,
+        keep_teacher: bool = False,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.teacher = teacher
+        self.student = student
+        self.temperature = temperature
+        self.mixing_weight = mixing_weight
+        self.student_temperature = student_temperature
+        self.cv = cv
+        self.memory = memory
+        self.keep_teacher = keep_teacher
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        set_input_tags(
+            tags.input_tags, [self._resolved_teacher(), as_student(self.student)]
+        )
+        return tags
+
+    @keep_fitted_on_failure
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: InputLike,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        soft_labels: Any = None,
+        X_unlabeled: InputLike = None,
+        soft_labels_unlabeled: Any = None,
+        **params: Any,
+    ) -> DistillationClassifier:
+        """Make soft labels with the teacher and train the student on them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs, as teacher and student take them.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative row weights, for teacher and student. Rows of weight zero are
+            as if absent.
+        soft_labels : array-like of shape (n_samples, n_classes), default=None
+            Class probabilities in the order of the sorted classes, used instead of the
+            teacher's. A data frame may name its columns after the classes. Sliced fold
+            by fold in a grid search.
+        X_unlabeled : array-like of shape (n_unlabeled, ...), default=None
+            Rows without labels. They enter the soft term only, each with weight 1,
+            labelled by the teacher fitted on all labelled rows.
+        soft_labels_unlabeled : array-like of shape (n_unlabeled, n_classes), default=None
+            Their class probabilities, used instead of the teacher's.
+        **params : dict
+            With metadata routing enabled, what teacher and splitter ask for.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+
+        Raises
+        ------
+        TypeError
+            If teacher or student is nothing that can be one.
+        ValueError
+            If the data, the soft labels or what the teacher returns is unusable. An
+            earlier fit stays usable.
+        """
+        _raise_for_params(params, self, "fit")
+        self.__dict__.pop("teacher_", None)
+        student = self._check_student()
+        rows = self._check_rows(X, y, sample_weight)
+        given = self._check_given(rows, soft_labels, X_unlabeled, soft_labels_unlabeled)
+        student._check_X(X, reset=True)
+        context = self._init_callback_context(max_subtasks=2)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        self.mixing_weight_ = float(self.mixing_weight)
+        self.classes_ = rows.classes
+        soft, pool = self._soft_labels(rows, given, params, context)
+        self.student_ = self._trained(student, rows, soft, given, pool, context)
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes={}
+        )
+        return self
+
+    def _check_student(self) -> BaseStudent:
+        """Return an unfitted student that suits the objective."""
+        student = as_student(self.student, random_state=self.random_state)
+        student._validate_params()
+        student._before_fit()
+        tempered = self.student_temperature != 1.0 and self.mixing_weight > 0
+        if self.student_temperature == "same":
+            tempered = tempered and self.temperature != 1.0
+        if tempered and not student._takes_student_temperature():
+            raise ValueError(
+                f"student_temperature={self.student_temperature!r} needs a student "
+                "trained on cross-entropy (LinearStudent, MLPStudent, ModuleStudent); "
+                f"{_student_name(student)} has no logits to divide. Use "
+                "student_temperature=1.0."
+            )
+        return student
+
+    def _check_given(
+        self,
+        rows: TrainingRows,
+        soft_labels: Any,
+        X_unlabeled: InputLike,
+        soft_labels_unlabeled: Any,
+    ) -> _Given:
+        """Check what was passed beside the labels, before anything is trained."""
+        if soft_labels is None and self.mixing_weight > 0:
+            self._check_auto_temperature()
+            self._resolved_teacher()
+        if soft_labels is not None:
+            soft_labels = check_soft_labels(
+                soft_labels,
+                n_samples=len(rows.y),
+                classes=rows.classes,
+                name="soft_labels",
+            )
+        if X_unlabeled is None and soft_labels_unlabeled is not None:
+            raise ValueError("soft_labels_unlabeled was passed without X_unlabeled.")
+        if X_unlabeled is not None:
+            self._check_pool(X_unlabeled)
+        if soft_labels_unlabeled is not None:
+            soft_labels_unlabeled = check_soft_labels(
+                soft_labels_unlabeled,
+                n_samples=_num_samples(X_unlabeled),
+                classes=rows.classes,
+                name="soft_labels_unlabeled",
+            )
+        return _Given(soft_labels, X_unlabeled, soft_labels_unlabeled)
+
+    def _check_pool(self, X_unlabeled: InputLike) -> None:
+        try:
+            validate_data(self, X_unlabeled, reset=False, skip_check_array=True)
+        except ValueError as error:
+            raise ValueError(f"X_unlabeled does not fit X: {error}") from error
+
+    def _soft_labels(
+        self, rows: TrainingRows, given: _Given, params: dict[str, Any], context: Any
+    ) -> tuple[FloatArray | None, FloatArray | None]:
+        """Return tempered soft labels of the rows and of the unlabelled rows."""
+        task = context.subcontext(task_name="soft labels")
+        task.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
+        own, pool = None, None
+        self.temperature_ = 1.0 if self.temperature == "auto" else self.temperature
+        if self.mixing_weight > 0:
+            own, pool = self._proba(rows, given, params)
+            if self.temperature == "auto":
+                self.temperature_ = fit_temperature(
+                    rows.codes, own, sample_weight=rows.weight
+                )
+            own = temper_proba(own, self.temperature_)
+            pool = None if pool is None else temper_proba(pool, self.temperature_)
+        task.call_on_fit_task_end(estimator=self, X=rows.X, y=rows.y)
+        return own, pool
+
+    def _proba(
+        self, rows: TrainingRows, given: _Given, params: dict[str, Any]
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Return the probabilities given or, where there are none, the teacher's."""
+        own, pool = given.soft_labels, given.soft_labels_unlabeled
+        label_pool = pool is None and given.X_unlabeled is not None
+        if own is not None and not label_pool:
+            return own, pool
+        stage, labelled = self._open_stage(rows, params)
+        if own is None:
+            # Rows of weight zero are not scored; the student leaves them out as well.
+            own = np.eye(len(rows.classes))[rows.codes]
+            own[rows.present()] = own_row_proba(stage, labelled)
+        if label_pool:
+            pool = new_row_proba(stage, labelled, given.X_unlabeled)
+        if self.keep_teacher:
+            self.teacher_ = fitted_teacher(stage, labelled)
+        return own, pool
+
+    def _trained(
+        self,
+        student: BaseStudent,
+        rows: TrainingRows,
+        soft: FloatArray | None,
+        given: _Given,
+        pool: FloatArray | None,
+        context: Any,
+    ) -> BaseStudent:
+        """Return the student, fitted."""
+        task = context.subcontext(task_name="train student")
+        with task.propagate_callback_context(student):
+            if soft is None:
+                return student.fit(rows.X, rows.y, sample_weight=rows.weight)
+            mixing = np.full(len(rows.y), float(self.mixing_weight))
+            if pool is not None:
+                rows = self._with_pool(rows, given.X_unlabeled, pool)
+                mixing = np.concatenate([mixing, np.ones(len(pool))])
+                soft = np.concatenate([soft, pool])
+            same = self.student_temperature == "same"
+            temperature = self.temperature_ if same else self.student_temperature
+            if temperature != 1.0:
+                return student._fit_distillation(
+                    rows.X, rows.y, rows.weight, soft, mixing, temperature
+                )
+            targets = mix_targets(rows.codes, soft, mixing)
+            return student.fit(
+                rows.X, rows.y, sample_weight=rows.weight, soft_labels=targets
+            )
+
+    def _with_pool(
+        self, rows: TrainingRows, X_unlabeled: InputLike, pool: FloatArray
+    ) -> TrainingRows:
+        """Append the unlabelled rows.
+
+        A row without a label has no hard term; what is left of its loss is the soft
+        term times the mixing weight, so that is its weight. Its most probable class
+        stands in for a label where rows are stratified.
+        """
+        codes = pool.argmax(axis=1)
+        weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
+        return TrainingRows(
+            concatenate_rows(rows.X, X_unlabeled),
+            np.concatenate([rows.y, rows.classes[codes]]),
+            np.concatenate([rows.codes, codes]),
+            rows.classes,
+            np.concatenate([weight, np.full(len(pool), float(self.mixing_weight))]),
+        )
+
+    def predict(self, X: InputLike) -> NDArray[Any]:
+        """Return the student's most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Class labels.
+        """
+        check_is_fitted(self)
+        return self.student_.predict(X)
+
+    def predict_proba(self, X: InputLike) -> FloatArray:
+        """Return the student's class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, columns in the order of ``classes_``; rows sum to 1.
+        """
+        check_is_fitted(self)
+        return self.student_.predict_proba(X)
+
+    def predict_log_proba(self, X: InputLike) -> FloatArray:
+        """Return the student's log-probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Natural logarithms, columns in the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.student_.predict_log_proba(X)
+
+    def decision_function(self, X: InputLike) -> FloatArray:
+        """Return the student's logits.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Logits; for two classes the log-odds of ``classes_[1]``.
+        """
+        check_is_fitted(self)
+        return self.student_.decision_function(X)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What was passed to fit beside the labels; None where it was not."""
+
+    soft_labels: FloatArray | None
+    X_unlabeled: InputLike
+    soft_labels_unlabeled: FloatArray | None
+
+
+def _student_name(student: BaseStudent) -> str:
+    return type(getattr(student, "estimator", student)).__name__

@@ -1,0 +1,513 @@
+"""The soft-label stage: cross-fit the teacher, score rows, cache what was scored."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.utils import _safe_indexing
+from sklearn.utils._metadata_requests import _routing_enabled
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import (
+    _check_method_params,
+    _num_samples,
+    check_memory,
+    validate_data,
+)
+
+from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
+from skdistill._validation import check_labels, check_weights, encode_labels
+from skdistill.teachers import (
+    EnsembleTeacher,
+    check_teacher,
+    class_proba,
+    input_tags,
+    is_frozen,
+    warn_unknown_classes,
+    weight_params,
+)
+
+#: Folds of ``cv=None``.
+DEFAULT_FOLDS = 5
+
+Folds = list[tuple[IntArray, IntArray]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How soft labels are made; the parameters that estimators share.
+
+    Attributes
+    ----------
+    teacher : estimator
+        Resolved teacher.
+    cv : int, splitter, iterable, "in-sample" or None
+        How its own training rows are scored.
+    memory : Memory, str or None
+        Cache of fits and scores.
+    n_jobs : int or None
+        Folds fitted at the same time.
+    """
+
+    teacher: Estimator
+    cv: Any
+    memory: Any
+    n_jobs: int | None
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The rows that a teacher is fitted on.
+
+    Attributes
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Inputs as the user passed them.
+    y : ndarray of shape (n_samples,)
+        Labels.
+    codes : ndarray of shape (n_samples,)
+        Positions of the labels among the classes.
+    classes : ndarray of shape (n_classes,)
+        Sorted classes.
+    fit_params, split_params : dict
+        Arguments of the teacher's `fit` and of the splitter's `split`, aligned with
+        the rows where they have as many.
+    """
+
+    X: InputLike
+    y: NDArray[Any]
+    codes: IntArray
+    classes: NDArray[Any]
+    fit_params: dict[str, Any]
+    split_params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What a user passed to fit, checked.
+
+    Attributes
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Inputs as they were passed.
+    y : ndarray of shape (n_samples,)
+        Labels.
+    codes : ndarray of shape (n_samples,)
+        Positions of the labels among the classes.
+    classes : ndarray of shape (n_classes,)
+        Sorted classes.
+    weight : ndarray of shape (n_samples,) or None
+        Sample weights; None where none were passed.
+    """
+
+    X: InputLike
+    y: NDArray[Any]
+    codes: IntArray
+    classes: NDArray[Any]
+    weight: FloatArray | None
+
+    def present(self) -> NDArray[np.bool_]:
+        """Return which rows have a positive weight; the others are as if absent."""
+        if self.weight is None:
+            return np.ones(len(self.y), dtype=bool)
+        return self.weight > 0
+
+    def labelled(
+        self, fit_params: dict[str, Any], split_params: dict[str, Any]
+    ) -> LabelledRows:
+        """Return the present rows, as the teacher gets them."""
+        rows = np.flatnonzero(self.present())
+        if len(rows) == len(self.y):
+            return LabelledRows(
+                self.X, self.y, self.codes, self.classes, fit_params, split_params
+            )
+        return LabelledRows(
+            _safe_indexing(self.X, rows),
+            self.y[rows],
+            self.codes[rows],
+            self.classes,
+            _check_method_params(self.X, params=fit_params, indices=rows),
+            _check_method_params(self.X, params=split_params, indices=rows),
+        )
+
+
+class TeacherStageMixin:
+    """What estimators with a teacher share: its resolution, its routing, its tags."""
+
+    teacher: Any
+    temperature: float | str
+    cv: Any
+    memory: Any
+    n_jobs: int | None
+    random_state: Any
+
+    #: Declared constraints of the parameters above.
+    _stage_constraints: ClassVar[dict[str, Any]] = {
+        # What can be a teacher is said by its own check.
+        "teacher": "no_validation",
+        "temperature": [
+            Interval(Real, 0, np.inf, closed="neither"),
+            StrOptions({"auto"}),
+        ],
+        "cv": ["cv_object", StrOptions({"in-sample"})],
+        "memory": [str, HasMethods(["cache"]), None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return the routing of fit's metadata to the teacher and to the splitter.
+
+        Returns
+        -------
+        MetadataRouter
+            The routing.
+        """
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(
+                teacher=self._resolved_teacher(),
+                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
+            )
+            .add(
+                splitter=self.cv,
+                method_mapping=MethodMapping().add(caller="fit", callee="split"),
+            )
+        )
+
+    def _resolved_teacher(self) -> Estimator:
+        return resolve_teacher(self.teacher, self.random_state)
+
+    def _is_in_sample(self) -> bool:
+        return isinstance(self.cv, str) and self.cv == "in-sample"
+
+    def _check_rows(self, X: InputLike, y: Any, sample_weight: Any) -> TrainingRows:
+        """Check inputs, labels and weights."""
+        validate_data(self, X, reset=True, skip_check_array=True)
+        y = check_labels(y, X)
+        classes, codes = encode_labels(y)
+        weight = None
+        if sample_weight is not None:
+            weight = check_weights(sample_weight, X, codes)
+        return TrainingRows(X, y, codes, classes, weight)
+
+    def _check_auto_temperature(self) -> None:
+        """Refuse to fit a temperature to probabilities that have seen the labels."""
+        if (
+            self.temperature == "auto"
+            and self._is_in_sample()
+            and not is_frozen(self._resolved_teacher())
+        ):
+            raise ValueError(
+                "temperature='auto' fits the temperature to out-of-fold probabilities, "
+                "but cv='in-sample' has none: a teacher is over-confident on its own "
+                "training rows. Use another cv, or a number for temperature."
+            )
+
+    def _open_stage(
+        self, rows: TrainingRows, params: dict[str, Any]
+    ) -> tuple[Stage, LabelledRows]:
+        """Return the stage and the rows that its teacher learns from."""
+        teacher = self._resolved_teacher()
+        if _routing_enabled():
+            weight = None if is_frozen(teacher) else rows.weight
+            routed = process_routing(self, "fit", sample_weight=weight, **params)
+            fit_params, split_params = routed.teacher.fit, routed.splitter.split
+        else:
+            fit_params, split_params = weight_params(teacher, rows.weight), {}
+        stage = Stage(teacher, self.cv, self.memory, self.n_jobs)
+        return stage, rows.labelled(dict(fit_params), dict(split_params))
+
+
+def set_input_tags(tags: Any, members: list[Estimator]) -> None:
+    """Declare what X may be: what all the estimators that see it can take.
+
+    Parameters
+    ----------
+    tags : InputTags
+        Changed in place.
+    members : list of estimators
+        Those that see X.
+    """
+    known = [input_tags(member) for member in members]
+    for name in ("sparse", "allow_nan", "categorical", "string"):
+        together = all(getattr(member, name, False) for member in known)
+        setattr(tags, name, together)
+
+
+def resolve_teacher(teacher: Any, random_state: Any) -> Estimator:
+    """Return the teacher that a user's argument stands for.
+
+    Parameters
+    ----------
+    teacher : estimator, list of estimators or None
+        None stands for :class:`sklearn.ensemble.HistGradientBoostingClassifier`, a
+        list for an :class:`~skdistill.teachers.EnsembleTeacher` of equal weights.
+    random_state : int, RandomState instance or None
+        Seed of the default teacher.
+
+    Returns
+    -------
+    estimator
+        The teacher.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be a teacher.
+    """
+    if teacher is None:
+        teacher = HistGradientBoostingClassifier(random_state=random_state)
+        if _routing_enabled():
+            teacher.set_fit_request(sample_weight=True)
+    elif isinstance(teacher, (list, tuple)):
+        teacher = EnsembleTeacher(list(teacher))
+        teacher._check_members()
+        if _routing_enabled():
+            teacher.set_fit_request(sample_weight=True)
+    check_teacher(teacher)
+    return teacher
+
+
+def own_row_proba(stage: Stage, rows: LabelledRows) -> FloatArray:
+    """Score the rows that the teacher learns from.
+
+    Parameters
+    ----------
+    stage : Stage
+        Teacher and settings. A frozen teacher scores the rows as it is, unless `cv`
+        asks for nothing else; an unfitted one is cross-fitted, or, with "in-sample",
+        scores the rows that it was fitted on.
+    rows : LabelledRows
+        The rows.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        Probabilities.
+
+    Raises
+    ------
+    ValueError
+        If the rows cannot be cross-fitted, or the teacher's output is unusable.
+    """
+    if is_frozen(stage.teacher) or stage.cv == "in-sample":
+        return new_row_proba(stage, rows, rows.X)
+    folds = make_folds(stage.cv, rows)
+    cross_fit = check_memory(stage.memory).cache(_cross_fit, ignore=["n_jobs"])
+    proba, missing = cross_fit(
+        clone(stage.teacher),
+        rows.X,
+        rows.y,
+        rows.classes,
+        rows.fit_params,
+        folds,
+        n_jobs=stage.n_jobs,
+    )
+    warn_unknown_classes(missing, rows.classes, type(stage.teacher).__name__)
+    return np.array(proba)
+
+
+def new_row_proba(stage: Stage, rows: LabelledRows, X: InputLike) -> FloatArray:
+    """Score rows with the teacher fitted on all labelled rows.
+
+    Parameters
+    ----------
+    stage : Stage
+        Teacher and settings.
+    rows : LabelledRows
+        What an unfitted teacher is fitted on.
+    X : array-like of shape (n_rows, ...)
+        Rows to score.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_classes)
+        Probabilities.
+    """
+    memory = check_memory(stage.memory)
+    if is_frozen(stage.teacher):
+        score = memory.cache(class_proba)
+        proba, missing = score(clone(stage.teacher), X, rows.classes)
+    else:
+        score = memory.cache(_fit_and_score, ignore=["memory"])
+        proba, missing = score(
+            clone(stage.teacher),
+            rows.X,
+            rows.y,
+            rows.classes,
+            rows.fit_params,
+            X,
+            memory=memory,
+        )
+    warn_unknown_classes(missing, rows.classes, type(stage.teacher).__name__)
+    return np.array(proba)
+
+
+def fitted_teacher(stage: Stage, rows: LabelledRows) -> Estimator:
+    """Return the teacher fitted on all labelled rows; a frozen one as it is.
+
+    Parameters
+    ----------
+    stage : Stage
+        Teacher and settings.
+    rows : LabelledRows
+        What an unfitted teacher is fitted on.
+
+    Returns
+    -------
+    estimator
+        The fitted teacher.
+    """
+    if is_frozen(stage.teacher):
+        return clone(stage.teacher).fit(rows.X, rows.y)
+    fit = check_memory(stage.memory).cache(_fit)
+    return fit(clone(stage.teacher), rows.X, rows.y, rows.fit_params)
+
+
+# The functions that are cached take the unfitted teacher, the data and the folds as
+# arguments, and nothing else decides what they return: the cache's key is complete.
+
+
+def _fit(
+    teacher: Estimator, X: InputLike, y: NDArray[Any], fit_params: dict[str, Any]
+) -> Estimator:
+    return teacher.fit(X, y, **fit_params)
+
+
+def _fit_and_score(
+    teacher: Estimator,
+    X: InputLike,
+    y: NDArray[Any],
+    classes: NDArray[Any],
+    fit_params: dict[str, Any],
+    X_new: InputLike,
+    memory: Any,
+) -> tuple[FloatArray, list[int]]:
+    fitted = memory.cache(_fit)(teacher, X, y, fit_params)
+    return class_proba(fitted, X_new, classes)
+
+
+def _cross_fit(
+    teacher: Estimator,
+    X: InputLike,
+    y: NDArray[Any],
+    classes: NDArray[Any],
+    fit_params: dict[str, Any],
+    folds: Folds,
+    n_jobs: int | None,
+) -> tuple[FloatArray, list[int]]:
+    """Score each fold with a teacher fitted on the others."""
+    scored = Parallel(n_jobs=n_jobs)(
+        delayed(_fit_fold)(clone(teacher), X, y, classes, fit_params, train, test)
+        for train, test in folds
+    )
+    proba = np.empty((len(y), len(classes)))
+    missing: set[int] = set()
+    for (_, test), (fold_proba, fold_missing) in zip(folds, scored, strict=True):
+        proba[test] = fold_proba
+        missing |= set(fold_missing)
+    return proba, sorted(missing)
+
+
+def _fit_fold(
+    teacher: Estimator,
+    X: InputLike,
+    y: NDArray[Any],
+    classes: NDArray[Any],
+    fit_params: dict[str, Any],
+    train: IntArray,
+    test: IntArray,
+) -> tuple[FloatArray, list[int]]:
+    params = _check_method_params(X, params=fit_params, indices=train)
+    teacher.fit(_safe_indexing(X, train), y[train], **params)
+    return class_proba(teacher, _safe_indexing(X, test), classes)
+
+
+def make_folds(cv: Any, rows: LabelledRows) -> Folds:
+    """Split the rows so that each is scored exactly once.
+
+    Parameters
+    ----------
+    cv : int, splitter, iterable or None
+        None stands for 5 stratified folds, fewer where the rows are fewer.
+    rows : LabelledRows
+        The rows.
+
+    Returns
+    -------
+    list of (ndarray, ndarray)
+        Training and test rows of each fold.
+
+    Raises
+    ------
+    ValueError
+        If `cv` is a number of folds and a class has a single row, which no fold could
+        both learn and score, or if the test folds do not partition the rows.
+    """
+    _check_rare_classes(cv, rows)
+    if cv is None:
+        splitter: Any = StratifiedKFold(_default_folds(rows))
+    else:
+        splitter = check_cv(cv, rows.codes, classifier=True)
+    with warnings.catch_warnings():
+        # Said better, with the names of the classes, by _check_rare_classes.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        folds = list(splitter.split(rows.X, rows.codes, **rows.split_params))
+    scored = np.bincount(
+        np.concatenate([test for _, test in folds]), minlength=len(rows.codes)
+    )
+    if not (scored == 1).all():
+        raise ValueError(
+            "cv must put each row into exactly one test fold, so that each gets one "
+            f"soft label; {cv!r} scores row {int(np.argmax(scored != 1))} "
+            f"{int(scored[scored != 1][0])} times."
+        )
+    return folds
+
+
+def _default_folds(rows: LabelledRows) -> int:
+    """Number of folds of cv=None: some class must have as many rows."""
+    largest = int(np.bincount(rows.codes).max())
+    if largest < 2:
+        raise ValueError(
+            f"The teacher cannot be cross-fitted on n_samples={_num_samples(rows.X)} "
+            "rows in which no class has two. Pass soft_labels, a frozen teacher or "
+            "cv='in-sample'."
+        )
+    return min(DEFAULT_FOLDS, largest)
+
+
+def _check_rare_classes(cv: Any, rows: LabelledRows) -> None:
+    """Refuse, or for the default warn about, classes that a fold cannot learn."""
+    counts = np.bincount(rows.codes, minlength=len(rows.classes))
+    singles = rows.classes[counts == 1].tolist()
+    if not singles or not (cv is None or isinstance(cv, (int, np.integer))):
+        return
+    if cv is None:
+        warnings.warn(
+            f"The classes {singles} have a single row each: its out-of-fold soft label "
+            "gives them probability 0.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return
+    raise ValueError(
+        f"cv={cv} needs at least 2 rows of each class, but the classes {singles} have a "
+        "single row each. Leave them out, pass cv=None to go on with a warning, or "
+        "cv='in-sample'."
+    )

@@ -1,0 +1,357 @@
+"""The training loop: AdamW on slices of shuffled rows, for a stack of G students.
+
+Every student of the package that is trained by gradient steps is trained here; one
+student is a stack of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skdistill._device import torch_threads
+from skdistill._stack import Stack
+from skdistill.losses import _cross_entropy_rows, _log_softmax
+
+if TYPE_CHECKING:
+    import torch
+
+#: Torch threads of one loop. One thread is never slowed down by other work on the
+#: machine (two wait for each other at every product), and makes the result of a fit
+#: independent of the number of cores and of ``n_jobs``.
+N_THREADS = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; the same for all members of a stack.
+
+    Attributes
+    ----------
+    max_iter : int
+        Largest number of epochs.
+    batch_size : int
+        Rows of a step; an epoch is cut into slices of nearly equal size, none larger.
+    learning_rate : float
+        Step size of AdamW.
+    weight_decay : float
+        Decoupled weight decay of AdamW.
+    tol : float
+        Improvement of the monitored loss that counts.
+    n_iter_no_change : int
+        Epochs without such an improvement after which a member stops.
+    """
+
+    max_iter: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    tol: float
+    n_iter_no_change: int
+
+
+@dataclass(frozen=True)
+class Term:
+    """One soft cross-entropy of an objective.
+
+    Attributes
+    ----------
+    targets : tensor of shape (1 or G, n_samples, n_classes)
+        Non-negative; a row's sum is the weight of the term for that row.
+    temperature : float
+        Temperature of the student's logits in this term.
+    """
+
+    targets: torch.Tensor
+    temperature: float
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The rows that a stack is trained on.
+
+    A leading axis of length 1 means: shared by all members.
+
+    Attributes
+    ----------
+    x : tensor of shape (1, n_samples, n_features)
+        Inputs.
+    terms : sequence of Term
+        The objective is their sum.
+    weight : tensor of shape (1 or G, n_samples)
+        Row weights; only their ratios matter.
+    train_rows : LongTensor of shape (1 or G, n_train)
+        Rows to learn from.
+    validation_rows : LongTensor of shape (1 or G, n_validation) or None
+        Rows that decide when to stop; None: the training loss decides.
+    """
+
+    x: torch.Tensor
+    terms: Sequence[Term]
+    weight: torch.Tensor
+    train_rows: torch.Tensor
+    validation_rows: torch.Tensor | None = None
+
+
+@dataclass
+class History:
+    """What happened during training.
+
+    Attributes
+    ----------
+    loss : list of ndarray of shape (G,)
+        Training loss of each epoch.
+    validation_loss : list of ndarray of shape (G,)
+        Validation loss of each epoch; empty without validation rows.
+    n_iter : ndarray of shape (G,)
+        Epochs that each member was trained for.
+    """
+
+    n_iter: NDArray[np.int_]
+    loss: list[NDArray[np.float64]] = field(default_factory=list)
+    validation_loss: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+class EpochHook(Protocol):
+    """Told about every epoch; may end the training."""
+
+    def begin(self) -> None:
+        """Be told that an epoch begins."""
+
+    def end(self) -> bool:
+        """Be told that an epoch has ended; return True to stop."""
+
+
+def train(
+    stack: Stack,
+    data: TrainingSet,
+    settings: Settings,
+    generators: Sequence[torch.Generator],
+    hook: EpochHook | None = None,
+) -> History:
+    """Train all members of a stack; each ends with its parameters kept in the stack.
+
+    With validation rows a member keeps the parameters of its best epoch, otherwise
+    those of its last one. A member that has stopped is no longer followed, so it ends
+    exactly as it would have ended alone.
+
+    Parameters
+    ----------
+    stack : Stack
+        The students; its parameters change.
+    data : TrainingSet
+        What to train on.
+    settings : Settings
+        How to train.
+    generators : sequence of torch.Generator
+        Source of the shuffling: one for each member, or a single one when all members
+        see the same batches.
+    hook : EpochHook or None, default=None
+        Told about every epoch.
+
+    Returns
+    -------
+    History
+        Losses and numbers of epochs.
+
+    Raises
+    ------
+    ValueError
+        If the loss of a member stops being finite.
+    """
+    import torch
+
+    watch = _Watch(
+        stack.n_members, settings, validated=data.validation_rows is not None
+    )
+    with torch_threads(N_THREADS):
+        optimizer = torch.optim.AdamW(
+            stack.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        weight = _mean_one(data.weight, data.train_rows)
+        for _ in range(settings.max_iter):
+            if hook is not None:
+                hook.begin()
+            loss = _run_epoch(stack, data, weight, settings, generators, optimizer)
+            stack.keep(watch.update(loss, _validate(stack, data)))
+            stop = hook.end() if hook is not None else False
+            if stop or not watch.active.any():
+                break
+        stack.keep(watch.unfinished())
+    return watch.history
+
+
+class _Watch:
+    """Decides, epoch by epoch, which members go on and whose parameters are kept."""
+
+    def __init__(self, n_members: int, settings: Settings, *, validated: bool) -> None:
+        self.settings = settings
+        self.validated = validated
+        self.active = np.ones(n_members, dtype=bool)
+        self.best = np.full(n_members, np.inf)
+        self.reference = np.full(n_members, np.inf)
+        self.stale = np.zeros(n_members, dtype=int)
+        self.history = History(n_iter=np.zeros(n_members, dtype=int))
+
+    def update(
+        self, loss: NDArray[np.float64], validation: NDArray[np.float64] | None
+    ) -> NDArray[np.bool_]:
+        """Take an epoch's losses; return the members whose parameters to keep now."""
+        monitored = loss if validation is None else validation
+        if not np.isfinite(monitored[self.active]).all():
+            raise ValueError(
+                "The training loss is no longer finite: the training diverged. Lower "
+                f"learning_rate_init (now {self.settings.learning_rate}) or scale the "
+                "inputs."
+            )
+        self._record(loss, validation)
+        improved = self.active & (monitored < self.best)
+        self.best = np.where(improved, monitored, self.best)
+        counts = monitored < self.reference - self.settings.tol
+        self.reference = np.where(counts, monitored, self.reference)
+        self.stale = np.where(counts, 0, self.stale + 1)
+        finished = self.active & (self.stale >= self.settings.n_iter_no_change)
+        self.active = self.active & ~finished
+        return improved if self.validated else finished
+
+    def _record(
+        self, loss: NDArray[np.float64], validation: NDArray[np.float64] | None
+    ) -> None:
+        self.history.n_iter += self.active
+        self.history.loss.append(loss)
+        if validation is not None:
+            self.history.validation_loss.append(validation)
+
+    def unfinished(self) -> NDArray[np.bool_]:
+        """Members still training at the end that keep their last parameters."""
+        return self.active & (not self.validated)
+
+
+def _run_epoch(
+    stack: Stack,
+    data: TrainingSet,
+    weight: torch.Tensor,
+    settings: Settings,
+    generators: Sequence[torch.Generator],
+    optimizer: torch.optim.Optimizer,
+) -> NDArray[np.float64]:
+    """Take one pass over the training rows; return each member's mean loss."""
+    import torch
+
+    stack.training(True)
+    total = torch.zeros(stack.n_members, dtype=weight.dtype, device=weight.device)
+    for rows in _batches(data.train_rows, settings.batch_size, generators):
+        optimizer.zero_grad()
+        losses = row_losses(stack, data, rows) * take(weight, rows)
+        # Members share no parameter, so the sum's gradient is each member's own.
+        losses.mean(dim=1).sum().backward()
+        optimizer.step()
+        total += losses.detach().sum(dim=1)
+    return _to_numpy(total / data.train_rows.shape[1])
+
+
+def _batches(
+    rows: torch.Tensor, batch_size: int, generators: Sequence[torch.Generator]
+) -> Iterator[torch.Tensor]:
+    """Yield the rows of each step, shape (1 or G, at most batch_size).
+
+    The slices differ by at most one row: a tiny last batch would be a noisy step. When
+    all rows fit into one batch their order does not matter and is left alone.
+    """
+    import torch
+
+    n_rows = rows.shape[1]
+    n_batches = -(-n_rows // batch_size)
+    if n_batches == 1:
+        yield rows
+        return
+    orders = [torch.randperm(n_rows, generator=g) for g in generators]
+    order = torch.stack(orders).to(rows.device)
+    shuffled = rows.expand(len(order), -1).gather(1, order)
+    for i in range(n_batches):
+        yield shuffled[:, i * n_rows // n_batches : (i + 1) * n_rows // n_batches]
+
+
+def row_losses(stack: Stack, data: TrainingSet, rows: torch.Tensor) -> torch.Tensor:
+    """Return the objective of some rows for each member.
+
+    Parameters
+    ----------
+    stack : Stack
+        The students.
+    data : TrainingSet
+        Inputs and objective.
+    rows : LongTensor of shape (1 or G, batch_size)
+        Which rows.
+
+    Returns
+    -------
+    tensor of shape (G, batch_size)
+        Sum of the terms' soft cross-entropies.
+    """
+    logits = stack.logits(take(data.x, rows))
+    # soft_cross_entropy without its checks: the shapes are the same in every step.
+    losses = [
+        _cross_entropy_rows(
+            take(term.targets, rows), _log_softmax(logits / term.temperature)
+        )
+        for term in data.terms
+    ]
+    return sum(losses[1:], losses[0])
+
+
+def take(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Select rows of each member.
+
+    Parameters
+    ----------
+    values : tensor of shape (1 or G, n_samples, ...)
+        Shared by all members where the first axis has length 1.
+    rows : LongTensor of shape (1 or G, n_rows)
+        Likewise.
+
+    Returns
+    -------
+    tensor of shape (1 or G, n_rows, ...)
+        ``values[g, rows[g]]``.
+    """
+    import torch
+
+    if rows.shape[0] == 1:
+        return values.index_select(1, rows[0])
+    if values.shape[0] == 1:
+        flat = values[0].index_select(0, rows.reshape(-1))
+        return flat.view(*rows.shape, *values.shape[2:])
+    members = torch.arange(len(rows), device=rows.device)[:, None]
+    return values[members, rows]
+
+
+def _validate(stack: Stack, data: TrainingSet) -> NDArray[np.float64] | None:
+    """Return each member's weighted mean loss on its validation rows, if it has any."""
+    import torch
+
+    if data.validation_rows is None:
+        return None
+    stack.training(False)
+    with torch.no_grad():
+        losses = row_losses(stack, data, data.validation_rows)
+        weight = take(data.weight, data.validation_rows)
+        return _to_numpy((losses * weight).sum(dim=1) / weight.sum(dim=1))
+
+
+def _mean_one(weight: torch.Tensor, train_rows: torch.Tensor) -> torch.Tensor:
+    """Scale weights to mean 1 over the training rows, so that a batch estimates
+    the weighted mean without bias.
+    """
+    return weight / take(weight, train_rows).mean(dim=1, keepdim=True)
+
+
+def _to_numpy(values: torch.Tensor) -> NDArray[np.float64]:
+    return values.detach().cpu().numpy().astype(np.float64)

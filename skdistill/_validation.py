@@ -1,0 +1,269 @@
+"""Checks of what a user passes: each error names the parameter, the value, the remedy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_array
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _num_samples,
+    check_consistent_length,
+    column_or_1d,
+)
+
+from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
+
+#: Largest deviation of a row's sum from 1 that counts as rounding.
+ROW_SUM_TOLERANCE = 1e-3
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def keep_fitted_on_failure(fit: _Method) -> _Method:
+    """Decorate a fit method so that an exception leaves an earlier fit untouched.
+
+    Parameters
+    ----------
+    fit : callable
+        Method whose first argument is the estimator.
+
+    Returns
+    -------
+    callable
+        The decorated method.
+    """
+
+    @functools.wraps(fit)
+    def wrapper(estimator: Estimator, *args: Any, **kwargs: Any) -> Any:
+        before = dict(vars(estimator))
+        try:
+            return fit(estimator, *args, **kwargs)
+        except BaseException:
+            vars(estimator).clear()
+            vars(estimator).update(before)
+            raise
+
+    return wrapper  # type: ignore[return-value]
+
+
+def check_proba_rows(
+    proba: Any, *, name: str, n_samples: int, n_classes: int
+) -> FloatArray:
+    """Check class probabilities and return them as float64 rows that sum to 1.
+
+    Parameters
+    ----------
+    proba : array-like of shape (n_samples, n_classes)
+        Probabilities, in [0, 1]; rows sum to 1 within 1e-3.
+    name : str
+        What the error messages call them.
+    n_samples, n_classes : int
+        The required shape.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        Rows divided by their sums, so that float32 rounding does not stay.
+
+    Raises
+    ------
+    ValueError
+        If the shape is wrong, or a row has NaN, infinite or negative values, or does
+        not sum to 1. The message names the first bad row.
+    """
+    try:
+        proba = np.asarray(proba, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must be a numeric array of shape (n_samples, n_classes) = "
+            f"({n_samples}, {n_classes}), got {type(proba).__name__}: {error}"
+        ) from error
+    if proba.shape != (n_samples, n_classes):
+        hint = ""
+        if proba.ndim == 1 and n_classes == 2:
+            hint = " For two classes pass both columns: np.column_stack([1 - p, p])."
+        raise ValueError(
+            f"{name} must have shape (n_samples, n_classes) = ({n_samples}, "
+            f"{n_classes}), got {proba.shape}.{hint}"
+        )
+    _raise_at_first(~np.isfinite(proba).all(axis=1), name, proba, "is not finite")
+    _raise_at_first((proba < 0).any(axis=1), name, proba, "has a negative value")
+    totals = proba.sum(axis=1, keepdims=True)
+    wrong = np.abs(totals[:, 0] - 1) > ROW_SUM_TOLERANCE
+    _raise_at_first(wrong, name, proba, f"does not sum to 1 within {ROW_SUM_TOLERANCE}")
+    return proba / totals
+
+
+def _raise_at_first(bad: NDArray[np.bool_], name: str, rows: Any, what: str) -> None:
+    """Raise for the first row flagged in `bad`, showing it."""
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ValueError(
+            f"{name}: row {first} {what} ({int(bad.sum())} such rows); it is "
+            f"{np.array2string(rows[first], precision=4, threshold=6)}. Each row must "
+            "hold non-negative class probabilities that sum to 1."
+        )
+
+
+def check_soft_labels(
+    soft_labels: Any, *, n_samples: int, classes: NDArray[Any], name: str
+) -> FloatArray:
+    """Check soft labels given by the user against the classes seen in ``y``.
+
+    Parameters
+    ----------
+    soft_labels : array-like or DataFrame of shape (n_samples, n_classes)
+        Class probabilities, columns in the order of `classes`. A data frame whose
+        column names are the classes may have them in any order.
+    n_samples : int
+        Number of rows of X.
+    classes : ndarray of shape (n_classes,)
+        The classes, sorted.
+    name : str
+        Parameter name for the error messages.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        The checked probabilities, float64.
+
+    Raises
+    ------
+    ValueError
+        If the shape, the values or the column names do not fit.
+    """
+    columns = getattr(soft_labels, "columns", None)
+    if columns is not None and not _is_default_index(columns):
+        by_name = {str(label): label for label in columns}
+        if len(by_name) != len(classes) or any(str(c) not in by_name for c in classes):
+            raise ValueError(
+                f"{name} has the columns {list(columns)}, but the classes in y are "
+                f"{classes.tolist()}. Name the columns after the classes, or pass an "
+                "array with the columns in the order of the sorted classes."
+            )
+        soft_labels = soft_labels[[by_name[str(c)] for c in classes]]
+    return check_proba_rows(
+        soft_labels, name=name, n_samples=n_samples, n_classes=len(classes)
+    )
+
+
+def _is_default_index(columns: Any) -> bool:
+    """Whether a frame's columns are the 0, 1, 2, ... that carry no names."""
+    return list(columns) == list(range(len(columns)))
+
+
+def check_labels(y: Any, X: InputLike) -> NDArray[Any]:
+    """Check class labels and return them as a one-dimensional array.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Class labels of any type; no soft labels.
+    X : array-like of shape (n_samples, ...)
+        The inputs, for the number of rows.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The labels.
+
+    Raises
+    ------
+    ValueError
+        If `y` is missing, not one-dimensional, continuous, holds NaN, or does not have
+        one label for each row of X.
+    """
+    if y is None:
+        raise ValueError(
+            "This classifier requires y to be passed, but the target y is None."
+        )
+    ndim = getattr(y, "ndim", None)
+    if ndim == 2 and y.shape[1] > 1:
+        raise ValueError(
+            f"y must hold one class label a row, shape (n_samples,), got {y.shape}. "
+            "Class probabilities go into the argument soft_labels."
+        )
+    labels = column_or_1d(y, warn=True)
+    if labels.dtype.kind == "O" or labels.dtype.kind == "f":
+        check_array(
+            labels, ensure_2d=False, dtype=None, input_name="y", ensure_min_samples=0
+        )
+    check_consistent_length(X, labels)
+    check_classification_targets(labels)
+    return labels
+
+
+def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], IntArray]:
+    """Return the sorted classes of `y` and each label's position among them.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Class labels.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+        Sorted distinct labels.
+    codes : ndarray of shape (n_samples,)
+        ``classes[codes]`` is `y`.
+
+    Raises
+    ------
+    ValueError
+        If there is only one class.
+    """
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            "The classifier needs at least 2 classes, but y contains only one class: "
+            f"{classes[0]!r}."
+        )
+    return classes, codes
+
+
+def check_weights(sample_weight: Any, X: InputLike, codes: IntArray) -> FloatArray:
+    """Check sample weights and that two classes keep rows with a positive one.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,), scalar or None
+        Non-negative weights; None means 1 for each row.
+    X : array-like of shape (n_samples, ...)
+        The inputs, for the number of rows.
+    codes : ndarray of shape (n_samples,)
+        Class positions.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Weights, float64.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, all are zero, or those above zero belong
+        to one class.
+    """
+    # Only the number of rows matters; X may be text, which scikit-learn's check,
+    # reading the dtype of X, does not take.
+    rows = np.empty((_num_samples(X), 1))
+    weights = _check_sample_weight(
+        sample_weight,
+        rows,
+        dtype=np.float64,
+        ensure_non_negative=True,
+        allow_all_zero_weights=False,
+    )
+    if len(np.unique(codes[weights > 0])) < 2:
+        raise ValueError(
+            "After removing the rows whose sample_weight is zero only one class is "
+            "left; the classifier needs rows of at least 2 classes."
+        )
+    return weights

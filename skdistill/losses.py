@@ -1,0 +1,573 @@
+"""Distillation losses: one formula each, for NumPy arrays and torch tensors.
+
+The last axis holds the classes and the one before it the samples. Any axes in
+front of these run over independent students: a stack of G students has logits of
+shape ``(G, n_samples, n_classes)`` and gets G losses. The type of ``logits``
+decides the arithmetic, and torch is only used where it was passed in.
+
+Symbols: logits :math:`z`, teacher probabilities :math:`p`, labels :math:`y`,
+sample weights :math:`w`, temperature :math:`T`, student temperature :math:`S`,
+mixing weight :math:`a`.
+"""
+
+import sys
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+__all__ = [
+    "brier_loss",
+    "distillation_loss",
+    "soft_cross_entropy",
+    "temper_proba",
+]
+
+# A NumPy array or a torch tensor. Naming the second would import torch.
+Array = Any
+
+
+def temper_proba(proba: Array, temperature: float | Array) -> Array:
+    r"""Temper class probabilities: raise them to the power 1/T and renormalise.
+
+    .. math:: p_k^{(T)} = \frac{p_k^{1/T}}{\sum_j p_j^{1/T}}
+
+    For :math:`p = \mathrm{softmax}(z)` this is :math:`\mathrm{softmax}(z / T)`, the
+    form in which [Hinton2015]_ writes it. Temperatures above 1 flatten the rows,
+    temperatures below 1 sharpen them, and the order of the classes stays.
+
+    Parameters
+    ----------
+    proba : array or tensor of shape (..., n_samples, n_classes)
+        Non-negative values with a positive sum over the last axis.
+    temperature : float or array of shape (...)
+        T, between 0 and infinity (exclusive). An array gives one temperature per
+        member of the leading axes, against which it is broadcast.
+
+    Returns
+    -------
+    tempered : array or tensor of shape (..., n_samples, n_classes)
+        Rows that sum to 1. Exact zeros stay zero. With ``temperature=1`` the rows
+        are renormalised and nothing else.
+
+    Raises
+    ------
+    TypeError
+        If `temperature` or `proba` is not numeric.
+    ValueError
+        If `temperature` is not positive and finite, or `proba` holds negative or
+        non-finite values or a row without a positive entry.
+
+    References
+    ----------
+    .. [Hinton2015] Hinton, Vinyals and Dean, "Distilling the knowledge in a neural
+       network", 2015, arXiv:1503.02531, Eq. (1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.losses import temper_proba
+    >>> temper_proba(np.array([[0.8, 0.2, 0.0]]), temperature=2.0).round(3)
+    array([[0.667, 0.333, 0.   ]])
+    """
+    temperature = _check_temperature(temperature, "temperature")
+    proba = _as_float(proba, "proba")
+    _check_nonnegative_rows(proba, "proba")
+    return _temper(proba, temperature)
+
+
+def soft_cross_entropy(
+    soft_labels: Array,
+    logits: Array,
+    *,
+    sample_weight: Array | None = None,
+    temperature: float | Array = 1.0,
+    reduction: str = "mean",
+) -> Array:
+    r"""Cross-entropy between soft labels and the softmax of the logits.
+
+    .. math::
+        \frac{1}{\sum_i w_i} \sum_i w_i
+        \Bigl(-\sum_k p_{ik} \log \mathrm{softmax}(z_i / S)_k\Bigr)
+
+    The distilled risk, Eq. (4) of [Menon2021]_, with the softmax cross-entropy of
+    its Eq. (2). It is summed over the classes and averaged over the samples, and
+    :math:`0 \cdot \log 0 = 0`. The temperature divides the logits only: temper the
+    soft labels with :func:`temper_proba`.
+
+    Parameters
+    ----------
+    soft_labels : array or tensor of shape (..., n_samples, n_classes)
+        p. Leading axes are broadcast against those of `logits`. Rows are used as
+        they are, not renormalised.
+    logits : array or tensor of shape (..., n_samples, n_classes)
+        z.
+    sample_weight : array or tensor of shape (..., n_samples), default=None
+        w. Rows of weight 0 are as if absent.
+    temperature : float or array of shape (...), default=1.0
+        S, between 0 and infinity (exclusive).
+    reduction : {"mean", "none"}, default="mean"
+        The weighted average over the samples, or the unweighted loss of each row.
+
+    Returns
+    -------
+    loss : float, array or tensor of shape (...) or (..., n_samples)
+        One value per member of the leading axes; with ``reduction="none"`` one per
+        row.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not numeric.
+    ValueError
+        If shapes do not match, `temperature` is not positive and finite,
+        `reduction` is unknown, or `sample_weight` is negative, not finite or all 0
+        (values inside tensors are not looked at).
+
+    References
+    ----------
+    .. [Menon2021] Menon, Rawat, Reddi, Kim and Kumar, "A statistical perspective on
+       distillation", ICML 2021, PMLR 139:7632-7642.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.losses import soft_cross_entropy
+    >>> logits = np.log([[0.5, 0.5], [0.9, 0.1]])
+    >>> float(soft_cross_entropy([[0.5, 0.5], [1.0, 0.0]], logits).round(4))
+    0.3993
+    """
+    temperature = _check_temperature(temperature, "temperature")
+    logits = _as_logits(logits)
+    soft_labels = _as_soft_labels(soft_labels, logits)
+    log_q = _log_softmax(_divide(logits, temperature))
+    return _reduce(_cross_entropy_rows(soft_labels, log_q), sample_weight, reduction)
+
+
+def brier_loss(
+    soft_labels: Array,
+    logits: Array,
+    *,
+    sample_weight: Array | None = None,
+    temperature: float | Array = 1.0,
+    reduction: str = "mean",
+) -> Array:
+    r"""Squared distance between soft labels and the softmax of the logits.
+
+    .. math::
+        \frac{1}{\sum_i w_i} \sum_i w_i
+        \sum_k \bigl(p_{ik} - \mathrm{softmax}(z_i / S)_k\bigr)^2
+
+    The score of [Brier1950]_ with soft labels in the place of outcomes: between 0
+    and 2, and 0 only where student and soft labels agree. Unlike the cross-entropy
+    it stays bounded on the rows where the student is surely wrong.
+
+    Parameters
+    ----------
+    soft_labels : array or tensor of shape (..., n_samples, n_classes)
+        p. Leading axes are broadcast against those of `logits`.
+    logits : array or tensor of shape (..., n_samples, n_classes)
+        z.
+    sample_weight : array or tensor of shape (..., n_samples), default=None
+        w. Rows of weight 0 are as if absent.
+    temperature : float or array of shape (...), default=1.0
+        S, between 0 and infinity (exclusive).
+    reduction : {"mean", "none"}, default="mean"
+        The weighted average over the samples, or the unweighted loss of each row.
+
+    Returns
+    -------
+    loss : float, array or tensor of shape (...) or (..., n_samples)
+        One value per member of the leading axes; with ``reduction="none"`` one per
+        row.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not numeric.
+    ValueError
+        If shapes do not match, `temperature` is not positive and finite,
+        `reduction` is unknown, or `sample_weight` is negative, not finite or all 0
+        (values inside tensors are not looked at).
+
+    References
+    ----------
+    .. [Brier1950] Brier, "Verification of forecasts expressed in terms of
+       probability", Monthly Weather Review 78(1):1-3, 1950.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.losses import brier_loss
+    >>> float(brier_loss([[1.0, 0.0]], np.log([[0.9, 0.1]])).round(4))
+    0.02
+    """
+    temperature = _check_temperature(temperature, "temperature")
+    logits = _as_logits(logits)
+    soft_labels = _as_soft_labels(soft_labels, logits)
+    difference = soft_labels - _softmax(_divide(logits, temperature))
+    return _reduce((difference * difference).sum(-1), sample_weight, reduction)
+
+
+def distillation_loss(
+    y: Array | None,
+    soft_labels: Array | None,
+    logits: Array,
+    *,
+    temperature: float | Array = 1.0,
+    mixing_weight: float | Array = 0.5,
+    student_temperature: float | Array | str = 1.0,
+    sample_weight: Array | None = None,
+    reduction: str = "mean",
+) -> Array:
+    r"""Mix the cross-entropy on the labels with the one on tempered soft labels.
+
+    .. math::
+        L = \frac{1}{\sum_i w_i} \sum_i w_i \Bigl[
+        (1 - a)\, \mathrm{CE}\bigl(y_i, \mathrm{softmax}(z_i)\bigr)
+        + a S^2\, \mathrm{CE}\Bigl(\frac{p_i^{1/T}}{\sum_k p_{ik}^{1/T}},
+        \mathrm{softmax}(z_i / S)\Bigr) \Bigr]
+
+    The mixing weight is on the **soft** term. With :math:`a = 1` and
+    :math:`T = S = 1` this is the distilled risk, Eq. (4) of [Menon2021]_, which
+    tempers the teacher only; with :math:`a = 0` it is the ordinary cross-entropy.
+    ``student_temperature="same"`` sets :math:`S = T`, the form of [Hinton2015]_
+    (section 2), where the factor :math:`S^2` keeps the size of the gradient of the
+    soft term from vanishing as :math:`S` grows.
+
+    Parameters
+    ----------
+    y : integer array or tensor of shape (..., n_samples) or None
+        Class codes in ``0, ..., n_classes - 1``. Not looked at, and may be None,
+        where `mixing_weight` is the number 1.
+    soft_labels : array or tensor of shape (..., n_samples, n_classes) or None
+        p. Leading axes are broadcast against those of `logits`. Not looked at, and
+        may be None, where `mixing_weight` is the number 0.
+    logits : array or tensor of shape (..., n_samples, n_classes)
+        z.
+    temperature : float or array of shape (...), default=1.0
+        T, between 0 and infinity (exclusive). An array, here and below, gives one
+        value per member of the leading axes, that is per student of a stack.
+    mixing_weight : float or array of shape (...), default=0.5
+        a, between 0 and 1 (inclusive).
+    student_temperature : float, array of shape (...) or "same", default=1.0
+        S, between 0 and infinity (exclusive); "same" is the value of `temperature`.
+    sample_weight : array or tensor of shape (..., n_samples), default=None
+        w. Rows of weight 0 are as if absent.
+    reduction : {"mean", "none"}, default="mean"
+        The weighted average over the samples, or the unweighted loss of each row.
+
+    Returns
+    -------
+    loss : float, array or tensor of shape (...) or (..., n_samples)
+        One value per member of the leading axes; with ``reduction="none"`` one per
+        row.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not numeric, or `y` does not hold integers.
+    ValueError
+        If shapes do not match, a temperature is not positive and finite,
+        `mixing_weight` is outside [0, 1], `reduction` is unknown, `y` is outside
+        the classes, `soft_labels` cannot be normalised, or `sample_weight` is
+        negative, not finite or all 0 (values inside tensors are not looked at).
+
+    References
+    ----------
+    .. [Menon2021] Menon, Rawat, Reddi, Kim and Kumar, "A statistical perspective on
+       distillation", ICML 2021, PMLR 139:7632-7642.
+    .. [Hinton2015] Hinton, Vinyals and Dean, "Distilling the knowledge in a neural
+       network", 2015, arXiv:1503.02531.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.losses import distillation_loss
+    >>> logits = np.log([[0.7, 0.3], [0.4, 0.6]])
+    >>> soft_labels = np.array([[0.9, 0.1], [0.2, 0.8]])
+    >>> loss = distillation_loss([0, 1], soft_labels, logits, temperature=2.0)
+    >>> float(loss.round(4))
+    0.5205
+    """
+    temperature = _check_temperature(temperature, "temperature")
+    student_temperature = _check_student_temperature(student_temperature, temperature)
+    mixing_weight = _check_mixing_weight(mixing_weight)
+    logits = _as_logits(logits)
+    rows: Array = 0.0
+    if not _is_number(mixing_weight, 1.0):
+        rows = _per_row(1.0 - mixing_weight, logits) * _label_rows(y, logits)
+    if not _is_number(mixing_weight, 0.0):
+        factor = _per_row(
+            mixing_weight * student_temperature * student_temperature, logits
+        )
+        targets = _tempered_targets(soft_labels, logits, temperature)
+        log_q = _log_softmax(_divide(logits, student_temperature))
+        rows = rows + factor * _cross_entropy_rows(targets, log_q)
+    return _reduce(rows, sample_weight, reduction)
+
+
+# -- the formulas, on checked input ------------------------------------------------
+
+
+def _log_softmax(logits: Array) -> Array:
+    """Log-probabilities over the last axis."""
+    if _namespace(logits) is np:
+        return special.log_softmax(logits, axis=-1)
+    return logits.log_softmax(-1)
+
+
+def _softmax(logits: Array) -> Array:
+    """Probabilities over the last axis."""
+    if _namespace(logits) is np:
+        return special.softmax(logits, axis=-1)
+    return logits.softmax(-1)
+
+
+def _temper(proba: Array, temperature: float | Array) -> Array:
+    """Return p^(1/T) / sum p^(1/T); each row is first divided by its largest entry."""
+    xp = _namespace(proba)
+    if _is_number(temperature, 1.0):
+        return proba / xp.sum(proba, axis=-1, keepdims=True)
+    is_zero = proba == 0
+    ratio = xp.where(is_zero, 1.0, proba / xp.amax(proba, axis=-1, keepdims=True))
+    # Overflow to -inf and log(0) are right here: such a class gets probability 0.
+    with np.errstate(over="ignore", divide="ignore"):
+        power = xp.exp(_divide(xp.log(ratio), _within(temperature, proba)))
+    power = xp.where(is_zero, 0.0, power)
+    return power / xp.sum(power, axis=-1, keepdims=True)
+
+
+def _cross_entropy_rows(soft_labels: Array, log_q: Array) -> Array:
+    """Return -sum_k p_k log q_k with 0 log 0 = 0, also in torch's gradient."""
+    xp = _namespace(log_q)
+    if xp is np:
+        log_q = np.where(soft_labels == 0, 0.0, log_q)
+    else:
+        # Half the cost of a mask in a training step. Where p > 0 and q = 0, which
+        # takes infinite logits, the loss is the largest number instead of infinity.
+        log_q = log_q.clamp(min=xp.finfo(log_q.dtype).min)
+    return -(soft_labels * log_q).sum(-1)
+
+
+def _label_rows(y: Array | None, logits: Array) -> Array:
+    """Return -log softmax(z)_y for each row."""
+    xp = _namespace(logits)
+    codes = xp.broadcast_to(_as_codes(y, logits), logits.shape[:-1])[..., None]
+    take = xp.take_along_axis if xp is np else xp.take_along_dim
+    return -take(_log_softmax(logits), codes, -1)[..., 0]
+
+
+def _tempered_targets(
+    soft_labels: Array | None, logits: Array, temperature: float | Array
+) -> Array:
+    """Check and temper the soft labels."""
+    soft_labels = _as_soft_labels(soft_labels, logits)
+    if _namespace(logits) is np:
+        _check_nonnegative_rows(soft_labels, "soft_labels")
+    return _temper(soft_labels, temperature)
+
+
+def _reduce(rows: Array, sample_weight: Array | None, reduction: str) -> Array:
+    """Average the loss of each row over the last axis, or leave it."""
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction={reduction!r} must be 'mean' or 'none'.")
+    weight = None if sample_weight is None else _as_weight(sample_weight, rows)
+    if reduction == "none":
+        return rows
+    if weight is None:
+        return rows.mean(-1)
+    rows = _namespace(rows).where(weight == 0, 0.0, rows)
+    return (weight * rows).sum(-1) / weight.sum(-1)
+
+
+# -- one spelling for NumPy and torch ----------------------------------------------
+
+
+def _namespace(array: Array) -> Any:
+    """Return torch for a tensor and numpy for all else, without importing torch."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):
+        return torch
+    return np
+
+
+def _is_number(value: float | Array, number: float) -> bool:
+    """Whether `value` is this very number; arrays are not looked into."""
+    return isinstance(value, float) and value == number
+
+
+def _like(value: Array, array: Array) -> Array:
+    """Return `value` in the library, dtype and device of `array`."""
+    xp = _namespace(array)
+    if xp is np:
+        return np.asarray(value, dtype=array.dtype)
+    if _namespace(value) is xp:
+        return value.to(dtype=array.dtype, device=array.device)
+    return xp.tensor(np.asarray(value), dtype=array.dtype, device=array.device)
+
+
+def _divide(array: Array, temperature: float | Array) -> Array:
+    """Divide rows and classes by one number, or by one for each leading index."""
+    if isinstance(temperature, float):
+        return array if temperature == 1.0 else array / temperature
+    return array / _like(temperature, array)[..., None, None]
+
+
+def _per_row(value: float | Array, logits: Array) -> Array:
+    """Return `value` in a shape that multiplies the loss of each row."""
+    return value if isinstance(value, float) else _like(value, logits)[..., None]
+
+
+def _within(temperature: float | Array, array: Array) -> float | Array:
+    """Clip a temperature to the positive numbers that the dtype of `array` has."""
+    info = _namespace(array).finfo(array.dtype)
+    low, high = float(info.tiny), float(info.max)
+    if isinstance(temperature, float):
+        return min(max(temperature, low), high)
+    return _namespace(temperature).clip(temperature, low, high)
+
+
+# -- checks ------------------------------------------------------------------------
+
+
+def _check_temperature(value: float | Array, name: str) -> float | Array:
+    """Check that a temperature, or each of an array of them, is in (0, inf)."""
+    value = _as_scalar_or_array(value, name)
+    if _namespace(value) is np and not np.all((value > 0) & np.isfinite(value)):
+        raise ValueError(f"{name}={value!r} must be positive and finite.")
+    return value
+
+
+def _check_student_temperature(
+    value: float | Array | str, temperature: float | Array
+) -> float | Array:
+    """Check a student temperature; "same" is replaced by `temperature`."""
+    if not isinstance(value, str):
+        return _check_temperature(value, "student_temperature")
+    if value != "same":
+        raise ValueError(
+            f"student_temperature={value!r} must be 'same' or a positive number."
+        )
+    return temperature
+
+
+def _check_mixing_weight(value: float | Array) -> float | Array:
+    """Check that a mixing weight, or each of an array of them, is in [0, 1]."""
+    value = _as_scalar_or_array(value, "mixing_weight")
+    if _namespace(value) is np and not np.all((value >= 0) & (value <= 1)):
+        raise ValueError(
+            f"mixing_weight={value!r} must be between 0 and 1 (inclusive)."
+        )
+    return value
+
+
+def _as_scalar_or_array(value: float | Array, name: str) -> float | Array:
+    """Return a Python float, a float array or the tensor itself."""
+    if isinstance(value, (bool, np.bool_)) or not (
+        isinstance(value, Real) or hasattr(value, "shape")
+    ):
+        raise TypeError(f"{name}={value!r} must be a real number or an array of them.")
+    if isinstance(value, Real):
+        return float(value)
+    value = _as_float(value, name)
+    return float(value) if value.shape == () else value
+
+
+def _as_float(value: Array, name: str) -> Array:
+    """Return a floating-point array or tensor; integers become float."""
+    xp = _namespace(value)
+    if xp is not np:
+        return value if value.is_floating_point() else value.to(xp.get_default_dtype())
+    value = np.asarray(value)
+    if value.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers; got dtype {value.dtype}.")
+    return value if value.dtype.kind == "f" else value.astype(np.float64)
+
+
+def _as_logits(logits: Array) -> Array:
+    """Return logits as floats of shape (..., n_samples, n_classes)."""
+    logits = _as_float(logits, "logits")
+    if logits.ndim < 2 or 0 in logits.shape:
+        raise ValueError(
+            "logits must have shape (..., n_samples, n_classes), none of them 0; "
+            f"got {tuple(logits.shape)}."
+        )
+    return logits
+
+
+def _as_soft_labels(soft_labels: Array | None, logits: Array) -> Array:
+    """Return soft labels in the library, dtype and device of the logits."""
+    if soft_labels is None:
+        raise ValueError("soft_labels=None is only allowed with mixing_weight=0.")
+    soft_labels = _as_float(soft_labels, "soft_labels")
+    _check_trailing_shape(soft_labels, logits.shape, 2, "soft_labels")
+    return _like(soft_labels, logits)
+
+
+def _as_codes(y: Array, logits: Array) -> Array:
+    """Return class codes as integers next to the logits."""
+    if y is None:
+        raise ValueError("y=None is only allowed with mixing_weight=1.")
+    y = np.asarray(y) if _namespace(y) is np else y
+    if "int" not in str(y.dtype):
+        raise TypeError(f"y must hold integer class codes; got dtype {y.dtype}.")
+    _check_trailing_shape(y, logits.shape[:-1], 1, "y")
+    n_classes = logits.shape[-1]
+    if _namespace(y) is np and not np.all((y >= 0) & (y < n_classes)):
+        raise ValueError(
+            f"y must be between 0 and {n_classes - 1}, the classes of logits; "
+            f"got values from {y.min()} to {y.max()}."
+        )
+    xp = _namespace(logits)
+    if xp is np:
+        return np.asarray(y, dtype=np.intp)
+    if _namespace(y) is np:
+        y = xp.tensor(y.astype(np.int64))
+    return y.to(dtype=xp.int64, device=logits.device)
+
+
+def _as_weight(sample_weight: Array, rows: Array) -> Array:
+    """Return sample weights in the library, dtype and device of the losses."""
+    weight = _as_float(sample_weight, "sample_weight")
+    _check_trailing_shape(weight, rows.shape, 1, "sample_weight")
+    if _namespace(weight) is np:
+        if not np.all((weight >= 0) & np.isfinite(weight)):
+            raise ValueError("sample_weight must be non-negative and finite.")
+        if not np.all(weight.sum(-1) > 0):
+            raise ValueError("sample_weight must have a positive sum; got all zeros.")
+    return _like(weight, rows)
+
+
+def _check_trailing_shape(
+    array: Array, shape: tuple[int, ...], n_trailing: int, name: str
+) -> None:
+    """Check that the last axes are those of `shape` and the others broadcast."""
+    if array.shape == shape:
+        return
+    leading, expected = array.shape[:-n_trailing], shape[:-n_trailing]
+    # Rows and classes are never broadcast: that would hide a transposed argument.
+    ok = tuple(array.shape[-n_trailing:]) == tuple(shape[-n_trailing:])
+    ok = ok and len(leading) <= len(expected)
+    pairs = zip(reversed(leading), reversed(expected), strict=False)
+    if not (ok and all(got in (1, want) for got, want in pairs)):
+        raise ValueError(
+            f"{name} has shape {tuple(array.shape)}, which does not match the logits: "
+            f"expected {tuple(shape)} or {tuple(shape[-n_trailing:])}."
+        )
+
+
+def _check_nonnegative_rows(proba: Array, name: str) -> None:
+    """Check that each row can be normalised."""
+    if proba.ndim < 1 or 0 in proba.shape[-1:]:
+        raise ValueError(
+            f"{name} must have shape (..., n_classes); got {tuple(proba.shape)}."
+        )
+    xp = _namespace(proba)
+    total = xp.sum(proba, axis=-1)
+    if not bool((proba >= 0).all() and xp.isfinite(total).all() and (total > 0).all()):
+        raise ValueError(
+            f"{name} must be non-negative and finite, with a positive entry in each "
+            "row."
+        )

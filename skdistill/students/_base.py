@@ -1,0 +1,391 @@
+"""What all students share: fitting to labels and soft labels, predicting classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skdistill._typing import FloatArray, InputLike, IntArray
+from skdistill._validation import (
+    check_labels,
+    check_soft_labels,
+    check_weights,
+    encode_labels,
+    keep_fitted_on_failure,
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A checked training problem: what is left once rows of weight zero are gone.
+
+    Attributes
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Inputs.
+    y : ndarray of shape (n_samples,)
+        Labels as the user wrote them.
+    codes : ndarray of shape (n_samples,)
+        Positions of the labels among the classes.
+    classes : ndarray of shape (n_classes,)
+        Sorted classes.
+    sample_weight : ndarray of shape (n_samples,)
+        Positive weights.
+    terms : tuple of (ndarray of shape (n_samples, n_classes), float)
+        The objective: a sum of soft cross-entropies, each with the temperature of the
+        student's logits. A row's targets sum to the weight of the term for that row.
+    """
+
+    X: InputLike
+    y: NDArray[Any]
+    codes: IntArray
+    classes: NDArray[Any]
+    sample_weight: FloatArray
+    terms: tuple[tuple[FloatArray, float], ...]
+
+
+def mix_targets(
+    codes: IntArray, soft_labels: FloatArray, mixing_weight: float | FloatArray
+) -> FloatArray:
+    """Return ``(1 - a) e_y + a p``: labels and soft labels as one target.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Class positions y.
+    soft_labels : ndarray of shape (n_samples, n_classes)
+        Soft labels p.
+    mixing_weight : float or ndarray of shape (n_samples,)
+        The weight a of the soft labels, in [0, 1].
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        The targets; rows sum to 1.
+    """
+    mixing = np.broadcast_to(mixing_weight, codes.shape)
+    targets: FloatArray = mixing[:, None] * soft_labels
+    targets[np.arange(len(codes)), codes] += 1.0 - mixing
+    return targets
+
+
+def objective_terms(
+    codes: IntArray,
+    soft_labels: FloatArray,
+    mixing_weight: float | FloatArray,
+    student_temperature: float,
+) -> tuple[tuple[FloatArray, float], ...]:
+    """Write the distillation objective as a sum of soft cross-entropies.
+
+    Cross-entropy is linear in its target, so at student temperature 1 labels and soft
+    labels are one term.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Class positions.
+    soft_labels : ndarray of shape (n_samples, n_classes)
+        Soft labels, at the teacher's temperature.
+    mixing_weight : float or ndarray of shape (n_samples,)
+        Weight of the soft labels, in [0, 1].
+    student_temperature : float
+        Temperature S of the student's logits in the soft term.
+
+    Returns
+    -------
+    tuple of (ndarray of shape (n_samples, n_classes), float)
+        Targets and student temperature of each term.
+    """
+    if student_temperature == 1.0:
+        return ((mix_targets(codes, soft_labels, mixing_weight), 1.0),)
+    mixing = np.broadcast_to(mixing_weight, codes.shape)
+    soft = (
+        (mixing * student_temperature**2)[:, None] * soft_labels,
+        student_temperature,
+    )
+    if (mixing == 1.0).all():
+        return (soft,)
+    hard = np.zeros_like(soft_labels)
+    hard[np.arange(len(codes)), codes] = 1.0 - mixing
+    return ((hard, 1.0), soft)
+
+
+class Iterations:
+    """Tells scikit-learn's callbacks about the iterations of a fit.
+
+    Parameters
+    ----------
+    context : CallbackContext
+        Context of the fit.
+    estimator : estimator
+        The estimator being fitted.
+    problem : Problem
+        What it is fitted on.
+    attributes : callable
+        Returns the fitted attributes as if the fit had stopped now.
+    task_name : str
+        Name of an iteration.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        estimator: BaseStudent,
+        problem: Problem,
+        attributes: Callable[[], dict[str, Any]],
+        task_name: str,
+    ) -> None:
+        self._context = context
+        self._estimator = estimator
+        self._data = {
+            "X": problem.X,
+            "y": problem.y,
+            "metadata": {"sample_weight": problem.sample_weight},
+        }
+        self._attributes = attributes
+        self._task_name = task_name
+        self._running: Any = None
+
+    def begin(self) -> None:
+        """Announce that an iteration begins."""
+        self._running = self._context.subcontext(task_name=self._task_name)
+        self._running.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+    def end(self) -> bool:
+        """Announce that it has ended; return whether a callback asks to stop."""
+        return bool(
+            self._running.call_on_fit_task_end(
+                estimator=self._estimator,
+                reconstruction_attributes=self._attributes,
+                **self._data,
+            )
+        )
+
+
+class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    """Base of all students; a subclass says how to fit and how to score classes.
+
+    Subclasses implement ``_solve(problem)``, which sets the fitted attributes, and
+    ``_logits(X)``, which returns an array of shape (n_samples, n_classes).
+    """
+
+    _doc_link_module = "skdistill"
+
+    @keep_fitted_on_failure
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self,
+        X: InputLike,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        soft_labels: Any = None,
+    ) -> BaseStudent:
+        """Fit the student to labels or to soft labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+        y : array-like of shape (n_samples,)
+            Class labels. With `soft_labels` they still name the classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative row weights. Rows of weight zero are as if absent.
+        soft_labels : array-like of shape (n_samples, n_classes), default=None
+            Class probabilities to learn from instead of the labels, columns in the
+            order of the sorted classes; rows sum to 1 within 1e-3. A data frame may
+            name its columns after the classes instead.
+
+        Returns
+        -------
+        self : object
+            The fitted student.
+
+        Raises
+        ------
+        ValueError
+            If the data, the weights or the soft labels are unusable; the message names
+            the argument.
+        """
+        mixing_weight = 0.0 if soft_labels is None else 1.0
+        return self._fit(X, y, sample_weight, soft_labels, mixing_weight, 1.0)
+
+    @keep_fitted_on_failure
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit_distillation(
+        self,
+        X: InputLike,
+        y: Any,
+        sample_weight: Any,
+        soft_labels: Any,
+        mixing_weight: float | FloatArray,
+        student_temperature: float,
+    ) -> BaseStudent:
+        """Fit the two-term objective, for a student temperature other than 1."""
+        return self._fit(
+            X, y, sample_weight, soft_labels, mixing_weight, student_temperature
+        )
+
+    def _fit(
+        self,
+        X: InputLike,
+        y: Any,
+        sample_weight: Any,
+        soft_labels: Any,
+        mixing_weight: float | FloatArray,
+        student_temperature: float,
+    ) -> BaseStudent:
+        self._before_fit()
+        X = self._check_X(X, reset=True)
+        y = check_labels(y, X)
+        classes, codes = encode_labels(y)
+        weight = check_weights(sample_weight, X, codes)
+        soft = self._soft_targets(soft_labels, codes, classes)
+        present = weight > 0
+        if not present.all():
+            rows = np.flatnonzero(present)
+            X, y, codes = _safe_indexing(X, rows), y[rows], codes[rows]
+            weight, soft = weight[rows], soft[rows]
+        terms = objective_terms(codes, soft, mixing_weight, student_temperature)
+        self.classes_ = classes
+        self._solve(Problem(X, y, codes, classes, weight, terms))
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit_problem(self, problem: Problem) -> BaseStudent:
+        """Fit to a problem that another student has checked, all but its X."""
+        self._before_fit()
+        X = self._check_X(problem.X, reset=True)
+        self.classes_ = problem.classes
+        self._solve(replace(problem, X=X))
+        return self
+
+    def _before_fit(self) -> None:
+        """Check what the declared parameter constraints cannot say."""
+
+    def _takes_student_temperature(self) -> bool:
+        """Whether the soft term may use a student temperature other than 1."""
+        return True
+
+    @staticmethod
+    def _soft_targets(
+        soft_labels: Any, codes: IntArray, classes: NDArray[Any]
+    ) -> FloatArray:
+        """Return checked soft labels, or the labels themselves where there are none."""
+        if soft_labels is None:
+            return np.eye(len(classes))[codes]
+        return check_soft_labels(
+            soft_labels, n_samples=len(codes), classes=classes, name="soft_labels"
+        )
+
+    def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
+        """Check inputs; here: finite numbers in a dense array."""
+        return validate_data(
+            self, X, reset=reset, dtype=[np.float64, np.float32], order="C"
+        )
+
+    def _solve(self, problem: Problem) -> None:
+        raise TypeError(f"{type(self).__name__} must define _solve.")
+
+    def _logits(self, X: InputLike) -> FloatArray:
+        raise TypeError(f"{type(self).__name__} must define _logits.")
+
+    def _checked_logits(self, X: InputLike) -> FloatArray:
+        check_is_fitted(self)
+        return self._logits(self._check_X(X, reset=False))
+
+    def decision_function(self, X: InputLike) -> FloatArray:
+        """Return the logits of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Logits; for two classes the log-odds of ``classes_[1]``.
+        """
+        logits = self._checked_logits(X)
+        if logits.shape[1] == 2:
+            return logits[:, 1] - logits[:, 0]
+        return logits
+
+    def predict_proba(self, X: InputLike) -> FloatArray:
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, columns in the order of ``classes_``; rows sum to 1.
+        """
+        return softmax(self._checked_logits(X), axis=1)  # type: ignore[no-any-return]
+
+    def predict_log_proba(self, X: InputLike) -> FloatArray:
+        """Return log-probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Natural logarithms, columns in the order of ``classes_``.
+        """
+        logits = self._checked_logits(X)
+        return log_softmax(logits, axis=1)  # type: ignore[no-any-return]
+
+    def predict(self, X: InputLike) -> NDArray[Any]:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Class labels.
+        """
+        logits = self._checked_logits(X)
+        labels: NDArray[Any] = self.classes_[logits.argmax(axis=1)]
+        return labels
+
+    def _start_callbacks(self, problem: Problem, max_subtasks: int | None) -> Any:
+        """Open the callback context of this fit."""
+        context = self._init_callback_context(max_subtasks=max_subtasks)
+        context.call_on_fit_task_begin(
+            estimator=self,
+            X=problem.X,
+            y=problem.y,
+            metadata={"sample_weight": problem.sample_weight},
+        )
+        return context
+
+    def _end_callbacks(self, context: Any, problem: Problem) -> None:
+        """Close the callback context once all fitted attributes are set."""
+        context.call_on_fit_task_end(
+            estimator=self,
+            X=problem.X,
+            y=problem.y,
+            metadata={"sample_weight": problem.sample_weight},
+            reconstruction_attributes={},
+        )

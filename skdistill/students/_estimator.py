@@ -1,0 +1,245 @@
+"""EstimatorStudent: any scikit-learn estimator as a student."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils._metadata_requests import _routing_enabled
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+
+from skdistill._typing import Estimator, FloatArray, InputLike
+from skdistill.students._base import BaseStudent, Problem
+
+
+class EstimatorStudent(BaseStudent):
+    r"""Any scikit-learn classifier, regressor or pipeline as a student.
+
+    A classifier is fitted to every row once per class, with the class's probability as
+    its weight. Any loss averaged over the rows is linear in these weights,
+
+    .. math::
+
+        \sum_i w_i \sum_k p_{ik} \, \ell(k, f(x_i)),
+
+    so the fit minimises the distilled risk, Eq. (4) of [1]_, for the classifier's own
+    loss, exactly but for probabilities below `min_proba`. A regressor is fitted to the
+    probabilities themselves; its predictions are clipped at 0 and normalised. Of a
+    pipeline the last step is the student; the steps before it are fitted once, to X and
+    y, and see each row once.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A classifier with `predict_proba` whose `fit` takes `sample_weight`, a
+        regressor, or a Pipeline ending in one of these or in a student of this package.
+        It is cloned.
+    min_proba : float, default=1e-6
+        Probabilities below this are left out, in [0, 1). Only classifiers use it.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted class labels.
+    estimator_ : estimator
+        The fitted estimator.
+    n_features_in_ : int
+        Number of features seen in `fit`, if X has any.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had any.
+
+    References
+    ----------
+    .. [1] Menon, Rawat, Reddi, Kim, Kumar, "A statistical perspective on
+           distillation", ICML 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skdistill.students import EstimatorStudent
+    >>> X = np.array([[0.0], [0.0], [1.0]])
+    >>> P = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
+    >>> tree = EstimatorStudent(DecisionTreeClassifier())
+    >>> tree.fit(X, [0, 0, 1], soft_labels=P).predict_proba([[0.0], [1.0]]).round(2)
+    array([[0.8, 0.2],
+           [0.2, 0.8]])
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        "estimator": [HasMethods(["fit"])],
+        "min_proba": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def __init__(self, estimator: Estimator, *, min_proba: float = 1e-6) -> None:
+        self.estimator = estimator
+        self.min_proba = min_proba
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags = get_tags(self.estimator).input_tags
+        return tags
+
+    def _takes_student_temperature(self) -> bool:
+        last = _last_step(self.estimator)
+        return isinstance(last, BaseStudent) and last._takes_student_temperature()
+
+    def _before_fit(self) -> None:
+        _check_estimator(_last_step(self.estimator))
+
+    def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
+        # The estimator checks and converts X itself, as it needs it.
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return X
+
+    def _solve(self, problem: Problem) -> None:
+        context = self._start_callbacks(problem, max_subtasks=0)
+        self.estimator_ = self._fitted(problem)
+        self._end_callbacks(context, problem)
+
+    def _fitted(self, problem: Problem) -> Estimator:
+        """Return a fitted clone of the estimator."""
+        estimator = clone(self.estimator)
+        if isinstance(estimator, Pipeline):
+            return _fit_pipeline(estimator, problem, self.min_proba)
+        if isinstance(estimator, BaseStudent):
+            return estimator._fit_problem(problem)
+        ((targets, _),) = problem.terms
+        if is_regressor(estimator):
+            return _fit_regressor(estimator, problem, targets)
+        return _fit_classifier(estimator, problem, targets, self.min_proba)
+
+    def predict_proba(self, X: InputLike) -> FloatArray:
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs, as the estimator takes them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, columns in the order of ``classes_``; rows sum to 1.
+        """
+        check_is_fitted(self)
+        X = self._check_X(X, reset=False)
+        if is_regressor(self.estimator_):
+            return _regressed_proba(self.estimator_.predict(X), len(self.classes_))
+        given = self.estimator_.predict_proba(X)
+        proba = np.zeros((len(given), len(self.classes_)))
+        # A class without a row above min_proba is unknown to the estimator.
+        proba[:, np.searchsorted(self.classes_, self.estimator_.classes_)] = given
+        return proba
+
+    def predict_log_proba(self, X: InputLike) -> FloatArray:
+        """Return log-probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs, as the estimator takes them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Natural logarithms; -inf where a probability is 0.
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def _checked_logits(self, X: InputLike) -> FloatArray:
+        # Finite logits, so that trees' zeros can be ranked and calibrated.
+        proba = self.predict_proba(X)
+        return np.log(np.clip(proba, np.finfo(proba.dtype).tiny, None))
+
+
+def _last_step(estimator: Estimator) -> Estimator:
+    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+
+
+def _check_estimator(estimator: Estimator) -> None:
+    """Raise unless the estimator can learn from soft labels."""
+    name = type(estimator).__name__
+    if isinstance(estimator, BaseStudent) or is_regressor(estimator):
+        return
+    if not is_classifier(estimator):
+        raise TypeError(
+            "A student must be a classifier, a regressor, a Pipeline ending in one, or "
+            f"a student of skdistill.students; got {name}."
+        )
+    if not has_fit_parameter(estimator, "sample_weight"):
+        raise TypeError(
+            f"A classifier learns soft labels as weighted rows, but the fit of {name} "
+            "does not take sample_weight. Use a classifier that does, or a regressor."
+        )
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"{name} has no predict_proba, so as a student it would have no "
+            "probabilities. Wrap it in CalibratedClassifierCV, or use another student."
+        )
+
+
+def _fit_classifier(
+    estimator: Estimator, problem: Problem, targets: FloatArray, min_proba: float
+) -> Estimator:
+    """Fit to each row once per class, weighted by the class's probability."""
+    rows, columns = np.nonzero(targets > min_proba)
+    weight = problem.sample_weight[rows] * targets[rows, columns]
+    once = len(rows) == len(targets)
+    X = problem.X if once else _safe_indexing(problem.X, rows)
+    return estimator.fit(X, problem.classes[columns], sample_weight=weight)
+
+
+def _fit_regressor(
+    estimator: Estimator, problem: Problem, targets: FloatArray
+) -> Estimator:
+    """Fit to the probabilities; for two classes to those of the second."""
+    kwargs = {}
+    weight = problem.sample_weight
+    if weight.min() != weight.max():
+        if not has_fit_parameter(estimator, "sample_weight"):
+            raise ValueError(
+                f"sample_weight was passed, but the fit of {type(estimator).__name__} "
+                "does not take it."
+            )
+        kwargs["sample_weight"] = weight
+    if targets.shape[1] == 2:
+        return estimator.fit(problem.X, targets[:, 1], **kwargs)
+    if not get_tags(estimator).target_tags.multi_output:
+        if kwargs and _routing_enabled():
+            estimator.set_fit_request(sample_weight=True)
+        estimator = MultiOutputRegressor(estimator)
+    return estimator.fit(problem.X, targets, **kwargs)
+
+
+def _regressed_proba(prediction: FloatArray, n_classes: int) -> FloatArray:
+    """Turn a regressor's predictions into probabilities."""
+    prediction = np.asarray(prediction, dtype=np.float64)
+    if n_classes == 2:
+        positive = np.clip(prediction.reshape(-1), 0.0, 1.0)
+        return np.column_stack([1.0 - positive, positive])
+    positive = np.clip(prediction, 0.0, None)
+    total = positive.sum(axis=1, keepdims=True)
+    uniform = np.full_like(positive, 1.0 / n_classes)
+    return np.where(total > 0, positive / np.where(total > 0, total, 1.0), uniform)
+
+
+def _fit_pipeline(pipeline: Pipeline, problem: Problem, min_proba: float) -> Pipeline:
+    """Fit the steps to X and y, and the last one to the soft labels."""
+    *head, (name, last) = pipeline.steps
+    X = problem.X
+    if head:
+        X = Pipeline(head).fit_transform(X, problem.y)
+    if not isinstance(last, BaseStudent):
+        last = EstimatorStudent(last, min_proba=min_proba)
+    last._fit_problem(replace(problem, X=X))
+    pipeline.steps = [*head, (name, last)]
+    return pipeline

@@ -1,0 +1,271 @@
+"""LinearStudent: multinomial logistic regression on soft labels."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, log_softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import compute_class_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import validate_data
+
+from skdistill._typing import FloatArray, InputLike
+from skdistill.students._base import BaseStudent, Iterations, Problem
+
+
+class LinearStudent(BaseStudent):
+    r"""Multinomial logistic regression that can learn from soft labels.
+
+    Minimises, over coefficients W and intercepts b with logits
+    :math:`z_i = W x_i + b`,
+
+    .. math::
+
+        C \sum_i w_i \, \Big[ -\sum_k p_{ik} \log \mathrm{softmax}(z_i)_k \Big]
+        + \tfrac12 \lVert W \rVert_F^2,
+
+    where :math:`p_i` are the soft labels (one-hot labels without them). With W fixed
+    the first sum is n times the distilled risk, Eq. (4) of [1]_, for the softmax
+    cross-entropy, Eq. (2). The problem is convex and solved to tolerance. Two classes
+    share one row of coefficients, the log-odds of ``classes_[1]``. On labels the result
+    is that of :class:`sklearn.linear_model.LogisticRegression` with the same `C`.
+
+    Parameters
+    ----------
+    C : float, default=1.0
+        Inverse strength of the L2 penalty, in (0, inf]; ``np.inf`` means no penalty.
+    fit_intercept : bool, default=True
+        Whether to fit intercepts. They are not penalised.
+    tol : float, default=1e-4
+        The solver stops when the largest gradient component of the objective divided
+        by C and by the sum of the weights is below this.
+    max_iter : int, default=1000
+        Largest number of solver iterations.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied into the weight of each row by its label
+        `y`; with soft labels the whole row is weighted, soft part included.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted class labels.
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        Coefficients.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Intercepts.
+    n_iter_ : int
+        Solver iterations.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had any.
+
+    See Also
+    --------
+    MLPStudent : A small neural network.
+    EstimatorStudent : Any other scikit-learn estimator.
+
+    References
+    ----------
+    .. [1] Menon, Rawat, Reddi, Kim, Kumar, "A statistical perspective on
+           distillation", ICML 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdistill.students import LinearStudent
+    >>> X = np.array([[-1.0], [0.0], [1.0]])
+    >>> P = np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])
+    >>> student = LinearStudent(C=np.inf).fit(X, [0, 0, 1], soft_labels=P)
+    >>> student.predict_proba(X).round(2)
+    array([[0.9, 0.1],
+           [0.5, 0.5],
+           [0.1, 0.9]])
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        "C": [Interval(Real, 0, np.inf, closed="right")],
+        "fit_intercept": ["boolean"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        fit_intercept: bool = True,
+        tol: float = 1e-4,
+        max_iter: int = 1000,
+        class_weight: Any = None,
+    ) -> None:
+        self.C = C
+        self.fit_intercept = fit_intercept
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            order="C",
+        )
+
+    def _solve(self, problem: Problem) -> None:
+        weight = problem.sample_weight * self._row_class_weights(problem)
+        objective = _Objective(problem, weight, self.C, self.fit_intercept)
+        # scipy reports the end of an iteration that the next one has to be told of, so
+        # one more subtask than iterations is never opened, and none fewer.
+        context = self._start_callbacks(problem, max_subtasks=self.max_iter)
+        result = self._minimise(objective, problem, context)
+        self.coef_, self.intercept_ = objective.unpack(result.x)
+        self.n_iter_ = int(result.nit)
+        self._end_callbacks(context, problem)
+
+    def _row_class_weights(self, problem: Problem) -> FloatArray:
+        if self.class_weight is None:
+            return np.ones(len(problem.codes))
+        by_class = compute_class_weight(
+            self.class_weight,
+            classes=problem.classes,
+            y=problem.y,
+            sample_weight=problem.sample_weight,
+        )
+        weights: FloatArray = by_class[problem.codes]
+        return weights
+
+    def _minimise(self, objective: _Objective, problem: Problem, context: Any) -> Any:
+        """Run L-BFGS with scikit-learn's settings for logistic regression."""
+        present = {"x": np.zeros(objective.n_parameters)}
+
+        def attributes() -> dict[str, Any]:
+            coef, intercept = objective.unpack(present["x"])
+            return {"coef_": coef, "intercept_": intercept}
+
+        iterations = Iterations(context, self, problem, attributes, "iteration")
+
+        def after_iteration(x: FloatArray) -> None:
+            present["x"] = x
+            iterations.begin()
+            if iterations.end():
+                raise StopIteration
+
+        result = minimize(
+            objective,
+            present["x"],
+            method="L-BFGS-B",
+            jac=True,
+            callback=after_iteration if hasattr(self, "_skl_callbacks") else None,
+            options={
+                "maxiter": self.max_iter,
+                "maxls": 50,
+                "gtol": self.tol,
+                "ftol": 64 * np.finfo(float).eps,
+            },
+        )
+        if result.status == 1:
+            warnings.warn(
+                f"LinearStudent did not converge in max_iter={self.max_iter} "
+                "iterations. Raise max_iter or scale the features.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return result
+
+    def _logits(self, X: InputLike) -> FloatArray:
+        scores = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
+        if len(self.classes_) == 2:
+            return np.column_stack([np.zeros(len(scores)), scores[:, 0]])
+        logits: FloatArray = scores
+        return logits
+
+
+class _Objective:
+    """Penalised soft cross-entropy of a linear model and its gradient.
+
+    Divided by C and by the sum of the weights, so that `tol` means the same for every
+    size of data, as in scikit-learn.
+    """
+
+    def __init__(
+        self, problem: Problem, weight: FloatArray, C: float, fit_intercept: bool
+    ) -> None:
+        self.X = problem.X
+        self.fit_intercept = fit_intercept
+        self.weight = weight / weight.sum()
+        self.penalty = 1.0 / (C * weight.sum())
+        self.terms = problem.terms
+        n_classes = len(problem.classes)
+        self.n_outputs = 1 if n_classes == 2 else n_classes
+        self.n_columns = self.X.shape[1] + int(fit_intercept)
+        self.n_parameters = self.n_outputs * self.n_columns
+
+    def unpack(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Split solver parameters into coefficients and intercepts (copies)."""
+        table = x.reshape(self.n_outputs, self.n_columns).copy()
+        if self.fit_intercept:
+            return table[:, :-1].copy(), table[:, -1].copy()
+        return table, np.zeros(self.n_outputs)
+
+    def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
+        """Return value and gradient."""
+        coef, intercept = self.unpack(x)
+        # In the type of X: a float32 table is never copied to float64.
+        scores = safe_sparse_dot(self.X, coef.T.astype(self.X.dtype), dense_output=True)
+        value, slope = self._loss(scores.astype(np.float64) + intercept)
+        value += 0.5 * self.penalty * float((coef**2).sum())
+        gradient = np.empty((self.n_outputs, self.n_columns))
+        product = safe_sparse_dot(
+            self.X.T, slope.astype(self.X.dtype), dense_output=True
+        )
+        gradient[:, : coef.shape[1]] = product.T + self.penalty * coef
+        if self.fit_intercept:
+            gradient[:, -1] = slope.sum(axis=0)
+        return value, gradient.ravel()
+
+    def _loss(self, scores: FloatArray) -> tuple[float, FloatArray]:
+        """Sum the weighted losses of all terms; also their slopes in the scores."""
+        one_term = _binary_term if self.n_outputs == 1 else _multinomial_term
+        value, slope = 0.0, np.zeros_like(scores)
+        for targets, temperature in self.terms:
+            losses, slopes = one_term(targets, scores / temperature)
+            value += float(self.weight @ losses)
+            slope += slopes / temperature
+        return value, slope * self.weight[:, None]
+
+
+def _binary_term(
+    targets: FloatArray, scores: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Cross-entropy of two classes in their log-odds, and its derivative."""
+    odds = scores[:, 0]
+    mass = targets.sum(axis=1)
+    losses = mass * np.logaddexp(0.0, odds) - targets[:, 1] * odds
+    return losses, (mass * expit(odds) - targets[:, 1])[:, None]
+
+
+def _multinomial_term(
+    targets: FloatArray, scores: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Cross-entropy in the logits, and its gradient."""
+    log_proba = log_softmax(scores, axis=1)
+    losses = -(targets * log_proba).sum(axis=1)
+    mass: NDArray[np.float64] = targets.sum(axis=1, keepdims=True)
+    return losses, mass * np.exp(log_proba) - targets

@@ -1,0 +1,206 @@
+"""MLPStudent: a multilayer perceptron, trained by torch, predicting with numpy."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skdistill._stack import ACTIVATIONS, MLPStack, activation_function
+from skdistill._typing import FloatArray, InputLike
+from skdistill.students._base import Problem
+from skdistill.students._gradient import GradientStudent
+
+if TYPE_CHECKING:
+    import torch
+
+#: Rows predicted at a time, so that hidden layers stay small beside X.
+CHUNK_ROWS = 16384
+
+
+class MLPStudent(GradientStudent):
+    r"""Multilayer perceptron that can learn from soft labels.
+
+    Minimises the weighted mean of the soft cross-entropy
+    :math:`-\sum_k p_{ik} \log \mathrm{softmax}(f(x_i))_k`, Eqs. (2) and (4) of [1]_,
+    by AdamW on shuffled batches, where :math:`p_i` are the soft labels (one-hot labels
+    without them). Inputs are standardised inside. The fitted student is a few numpy
+    arrays: it pickles small, and predicts without torch.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int, default=(64, 64)
+        Width of each hidden layer; ``()`` is a linear model.
+    activation : {"identity", "logistic", "relu", "tanh"}, default="relu"
+        Hidden activation.
+    batch_size : int or None, default=128
+        Largest number of rows of a step; None takes all rows in every step.
+    max_iter : int, default=200
+        Largest number of epochs.
+    learning_rate_init : float, default=0.002
+        Step size of AdamW.
+    weight_decay : float, default=1e-4
+        Decoupled weight decay of AdamW.
+    early_stopping : bool or "auto", default="auto"
+        Whether to hold out a stratified part of the rows, score it after each epoch,
+        stop when it no longer improves, and keep the best epoch's parameters. "auto"
+        does so when that part has at least 50 rows. Without it the last epoch is kept,
+        and training stops when the training loss no longer improves.
+    validation_fraction : float, default=0.1
+        Share of rows held out by early stopping, in (0, 1); at least one row a class.
+    n_iter_no_change : int, default=15
+        Epochs without an improvement of `tol` after which training stops.
+    tol : float, default=1e-4
+        Improvement of the loss that counts.
+    device : str, default="auto"
+        "auto" (CUDA if there is one, then MPS, else CPU) or a torch device.
+    dtype : {"float32", "float64"}, default="float32"
+        Type used in training. Prediction is in float64.
+    random_state : int, RandomState instance or None, default=None
+        Initial parameters, held-out rows and shuffling. The same seed gives the same
+        student on one kind of device.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted class labels.
+    coefs_ : list of ndarray of shape (n_in, n_out)
+        Weights of each layer.
+    intercepts_ : list of ndarray of shape (n_out,)
+        Biases of each layer.
+    mean_, scale_ : ndarray of shape (n_features_in_,)
+        Inputs are standardised to ``(X - mean_) / scale_``.
+    loss_curve_ : ndarray of shape (n_iter_,)
+        Mean training loss of each epoch.
+    validation_scores_ : ndarray of shape (n_iter_,) or None
+        Minus the loss on the held-out part after each epoch; on labels this is the
+        negative log-loss. None without early stopping.
+    best_validation_score_ : float or None
+        The largest of them, whose epoch was kept.
+    n_iter_ : int
+        Number of epochs.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had any.
+
+    See Also
+    --------
+    LinearStudent : The convex student.
+    ModuleStudent : A torch module of your own.
+
+    References
+    ----------
+    .. [1] Menon, Rawat, Reddi, Kim, Kumar, "A statistical perspective on
+           distillation", ICML 2021.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skdistill.students import MLPStudent
+    >>> X, y = load_iris(return_X_y=True)
+    >>> student = MLPStudent(hidden_layer_sizes=(8,), random_state=0).fit(X, y)
+    >>> bool(student.score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **GradientStudent._parameter_constraints,
+        "hidden_layer_sizes": ["array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (64, 64),
+        *,
+        activation: str = "relu",
+        batch_size: int | None = 128,
+        max_iter: int = 200,
+        learning_rate_init: float = 0.002,
+        weight_decay: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 15,
+        tol: float = 1e-4,
+        device: str = "auto",
+        dtype: str = "float32",
+        random_state: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.learning_rate_init = learning_rate_init
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+
+    def _before_fit(self) -> None:
+        super()._before_fit()
+        width = Interval(Integral, 1, None, closed="left")
+        if not all(width.is_satisfied_by(size) for size in self.hidden_layer_sizes):
+            raise ValueError(
+                "hidden_layer_sizes must hold integers of at least 1, got "
+                f"{self.hidden_layer_sizes!r}."
+            )
+
+    def _prepare(self, problem: Problem) -> FloatArray:
+        scaler = StandardScaler().fit(problem.X, sample_weight=problem.sample_weight)
+        self.mean_, self.scale_ = scaler.mean_, scaler.scale_
+        return self._standardise(problem.X, np.dtype(self.dtype))
+
+    def _standardise(self, X: FloatArray, dtype: Any = np.float64) -> FloatArray:
+        # In chunks: X in float64 beside X in float32 would triple the memory.
+        scaled = np.empty(X.shape, dtype=dtype)
+        for start in range(0, len(X), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            scaled[rows] = (X[rows] - self.mean_) / self.scale_
+        return scaled
+
+    def _make_stack(
+        self, problem: Problem, generator: torch.Generator, seed: int, device: str
+    ) -> MLPStack:
+        import torch
+
+        sizes = (self.n_features_in_, *self.hidden_layer_sizes, len(problem.classes))
+        return MLPStack(
+            sizes,
+            self.activation,
+            [generator],
+            device=device,
+            dtype=getattr(torch, self.dtype),
+        )
+
+    def _attributes(self, member_state: Any) -> dict[str, Any]:
+        coefs, intercepts = member_state
+        return {"coefs_": coefs, "intercepts_": intercepts}
+
+    def _logits(self, X: InputLike) -> FloatArray:
+        # float64: in float32 a row's result would depend on the rows beside it.
+        layers = [
+            (coef.astype(np.float64), intercept.astype(np.float64))
+            for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)
+        ]
+        logits = np.empty((len(X), len(self.classes_)))
+        for start in range(0, len(X), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            logits[rows] = self._forward(self._standardise(X[rows]), layers)
+        return logits
+
+    def _forward(
+        self, hidden: FloatArray, layers: list[tuple[FloatArray, FloatArray]]
+    ) -> FloatArray:
+        activate = activation_function(self.activation)
+        for coef, intercept in layers[:-1]:
+            hidden = activate(hidden @ coef + intercept)
+        coef, intercept = layers[-1]
+        return hidden @ coef + intercept

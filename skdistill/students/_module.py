@@ -1,0 +1,224 @@
+"""ModuleStudent: a torch module of the user's as a student."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skdistill._device import resolve_device, seeded_torch_rng
+from skdistill._stack import ModuleStack
+from skdistill._typing import FloatArray, InputLike
+from skdistill.students._base import Problem
+from skdistill.students._gradient import GradientStudent
+
+if TYPE_CHECKING:
+    import torch
+
+#: Rows predicted at a time.
+CHUNK_ROWS = 4096
+
+
+class ModuleStudent(GradientStudent):
+    """A torch module that can learn from soft labels.
+
+    The module maps a float batch of shape (batch_size, n_features) to logits of shape
+    (batch_size, n_classes). It is trained like
+    :class:`~skdistill.students.MLPStudent`, on the same objective; its inputs are not
+    rescaled. The fitted state is kept as numpy arrays, and the module is rebuilt when
+    it is needed, on whatever device is there.
+
+    Parameters
+    ----------
+    module : class, callable or torch.nn.Module
+        What makes the module: a class or function called with `module_kwargs`, or a
+        module to start from, which is copied. A callable with parameters named
+        `n_features` or `n_classes` is given the numbers seen in `fit`. For pickling it
+        must be importable.
+    module_kwargs : dict or None, default=None
+        Keyword arguments for `module` where it is called.
+    batch_size : int or None, default=128
+        Largest number of rows of a step; None takes all rows in every step.
+    max_iter : int, default=200
+        Largest number of epochs.
+    learning_rate_init : float, default=0.001
+        Step size of AdamW.
+    weight_decay : float, default=1e-4
+        Decoupled weight decay of AdamW.
+    early_stopping : bool or "auto", default="auto"
+        As in :class:`~skdistill.students.MLPStudent`.
+    validation_fraction : float, default=0.1
+        Share of rows held out by early stopping, in (0, 1).
+    n_iter_no_change : int, default=15
+        Epochs without an improvement of `tol` after which training stops.
+    tol : float, default=1e-4
+        Improvement of the loss that counts.
+    device : str, default="auto"
+        "auto" (CUDA if there is one, then MPS, else CPU) or a torch device.
+    dtype : {"float32", "float64"}, default="float32"
+        Type of the module and its inputs, in training and prediction.
+    random_state : int, RandomState instance or None, default=None
+        Initial parameters, random layers, held-out rows and shuffling. Random layers
+        draw from torch's global generator, so module students train one at a time even
+        where ``n_jobs`` runs threads.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted class labels.
+    state_ : dict of str to ndarray
+        The trained module's state.
+    loss_curve_, validation_scores_, best_validation_score_, n_iter_
+        As in :class:`~skdistill.students.MLPStudent`.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had any.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from torch import nn
+    >>> from skdistill.students import ModuleStudent
+    >>> X, y = load_iris(return_X_y=True)
+    >>> def network(n_features, n_classes, width=16):
+    ...     return nn.Sequential(
+    ...         nn.Linear(n_features, width), nn.SiLU(), nn.Linear(width, n_classes)
+    ...     )
+    >>> student = ModuleStudent(network, module_kwargs={"width": 8}, random_state=0)
+    >>> bool(student.fit(X, y).score(X, y) > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **GradientStudent._parameter_constraints,
+        "module": [callable],
+        "module_kwargs": [dict, None],
+    }
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        module_kwargs: dict[str, Any] | None = None,
+        batch_size: int | None = 128,
+        max_iter: int = 200,
+        learning_rate_init: float = 0.001,
+        weight_decay: float = 1e-4,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 15,
+        tol: float = 1e-4,
+        device: str = "auto",
+        dtype: str = "float32",
+        random_state: Any = None,
+    ) -> None:
+        self.module = module
+        self.module_kwargs = module_kwargs
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.learning_rate_init = learning_rate_init
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        # The rebuilt module is a copy of state_ on some device: neither to be pickled.
+        return {name: value for name, value in state.items() if name != "_rebuilt"}
+
+    def _build(self, n_classes: int, seed: int) -> torch.nn.Module:
+        """Make an untrained module."""
+        import torch
+
+        if isinstance(self.module, torch.nn.Module):
+            return copy.deepcopy(self.module)
+        kwargs = dict(self.module_kwargs or {})
+        sizes = {"n_features": self.n_features_in_, "n_classes": n_classes}
+        accepted = inspect.signature(self.module).parameters
+        kwargs = {n: v for n, v in sizes.items() if n in accepted} | kwargs
+        with seeded_torch_rng(seed, "cpu"):
+            module = self.module(**kwargs)
+        if not isinstance(module, torch.nn.Module):
+            raise TypeError(
+                "module must make a torch.nn.Module, but calling it returned "
+                f"{type(module).__name__}."
+            )
+        return module
+
+    def _random_layers(self, seed: int, device: str) -> AbstractContextManager[None]:
+        return seeded_torch_rng(seed, device)
+
+    def _make_stack(
+        self, problem: Problem, generator: torch.Generator, seed: int, device: str
+    ) -> ModuleStack:
+        import torch
+
+        module = self._build(len(problem.classes), seed)
+        module.to(device=device, dtype=getattr(torch, self.dtype))
+        if not any(p.requires_grad for p in module.parameters()):
+            raise ValueError("module has no parameter to train.")
+        self._check_output(module, problem, device)
+        return ModuleStack([module])
+
+    def _check_output(
+        self, module: torch.nn.Module, problem: Problem, device: str
+    ) -> None:
+        """Raise unless the module returns one logit a class for each row."""
+        import torch
+
+        rows = torch.as_tensor(
+            problem.X[:2], dtype=getattr(torch, self.dtype), device=device
+        )
+        module.eval()
+        with torch.no_grad():
+            output = module(rows)
+        expected = (len(rows), len(problem.classes))
+        shape = tuple(getattr(output, "shape", ()))
+        if not isinstance(output, torch.Tensor) or shape != expected:
+            got = shape if isinstance(output, torch.Tensor) else type(output).__name__
+            raise ValueError(
+                "module must return logits of shape (batch_size, n_classes) = "
+                f"{expected} for a batch of {len(rows)} rows, got {got}."
+            )
+
+    def _attributes(self, member_state: Any) -> dict[str, Any]:
+        return {"state_": member_state}
+
+    def _fitted_module(self, device: str) -> torch.nn.Module:
+        """Return the trained module, rebuilt once per fit and device."""
+        import torch
+
+        rebuilt = self.__dict__.get("_rebuilt")
+        if rebuilt is not None and rebuilt[0] is self.state_ and rebuilt[1] == device:
+            module: torch.nn.Module = rebuilt[2]
+            return module
+        module = self._build(len(self.classes_), 0)
+        module.to(device=device, dtype=getattr(torch, self.dtype))
+        state = {name: torch.from_numpy(v.copy()) for name, v in self.state_.items()}
+        module.load_state_dict(state)
+        module.eval()
+        self._rebuilt = (self.state_, device, module)
+        return module
+
+    def _logits(self, X: InputLike) -> FloatArray:
+        import torch
+
+        device = resolve_device(self.device, must_exist=False)
+        module = self._fitted_module(device)
+        dtype = getattr(torch, self.dtype)
+        logits = np.empty((len(X), len(self.classes_)))
+        with torch.no_grad():
+            for start in range(0, len(X), CHUNK_ROWS):
+                rows = slice(start, start + CHUNK_ROWS)
+                batch = torch.as_tensor(X[rows], dtype=dtype, device=device)
+                logits[rows] = module(batch).cpu().numpy()
+        return logits

@@ -1,0 +1,1 @@
+"""Slow reference implementations: plain loops, written from the formulas."""
