@@ -52,10 +52,8 @@ def resolve_device(device: str, *, must_exist: bool = True) -> str:
         raise ValueError(
             f"device={device!r} is not a torch device; use 'auto' or one of {present}."
         ) from error
-    too_many = (
-        parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count()
-    )
-    if parsed.type in present and not too_many:
+    n_devices = torch.cuda.device_count() if parsed.type == "cuda" else 1
+    if parsed.type in present and (parsed.index or 0) < n_devices:
         return str(parsed)
     if must_exist:
         raise ValueError(

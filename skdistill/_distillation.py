@@ -226,7 +226,7 @@ class DistillationClassifier(
         X_unlabeled : array-like of shape (n_unlabeled, ...), default=None
             Rows without labels. They enter the soft term only, each with weight 1,
             labelled by the teacher fitted on all labelled rows.
-        soft_labels_unlabeled : array-like of shape (n_unlabeled, n_classes), default=None
+        soft_labels_unlabeled : array-like of shape (n_unlabeled, n_classes), optional
             Their class probabilities, used instead of the teacher's.
         **params : dict
             With metadata routing enabled, what teacher and splitter ask for.

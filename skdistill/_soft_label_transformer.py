@@ -15,7 +15,7 @@ from sklearn.base import (
 from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skdistill._calibration import fit_temperature
 from skdistill._soft_labels import (
@@ -215,7 +215,7 @@ class SoftLabelTransformer(
             )
         self.teacher_ = fitted_teacher(stage, labelled)
         if score_rows and not present.all():
-            absent = _safe_indexing(X, np.flatnonzero(~present))
+            absent = _safe_indexing(rows.X, np.flatnonzero(~present))
             proba[~present], _ = class_proba(self.teacher_, absent, rows.classes)
         return proba
 
@@ -233,7 +233,6 @@ class SoftLabelTransformer(
             Soft labels in the form of `output`.
         """
         check_is_fitted(self)
-        validate_data(self, X, reset=False, skip_check_array=True)
         proba, _ = class_proba(self.teacher_, X, self.classes_)
         return self._form(proba)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import StratifiedKFold, check_cv
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import (
@@ -85,6 +85,9 @@ class LabelledRows:
     fit_params, split_params : dict
         Arguments of the teacher's `fit` and of the splitter's `split`, aligned with
         the rows where they have as many.
+    position : ndarray of shape (n_passed,)
+        For each row that the user passed its position among these, -1 where its weight
+        is zero.
     """
 
     X: InputLike
@@ -93,6 +96,7 @@ class LabelledRows:
     classes: NDArray[Any]
     fit_params: dict[str, Any]
     split_params: dict[str, Any]
+    position: IntArray
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,17 @@ class TrainingRows:
     ) -> LabelledRows:
         """Return the present rows, as the teacher gets them."""
         rows = np.flatnonzero(self.present())
+        position = np.full(len(self.y), -1)
+        position[rows] = np.arange(len(rows))
         if len(rows) == len(self.y):
             return LabelledRows(
-                self.X, self.y, self.codes, self.classes, fit_params, split_params
+                self.X,
+                self.y,
+                self.codes,
+                self.classes,
+                fit_params,
+                split_params,
+                position,
             )
         return LabelledRows(
             _safe_indexing(self.X, rows),
@@ -141,6 +153,7 @@ class TrainingRows:
             self.classes,
             _check_method_params(self.X, params=fit_params, indices=rows),
             _check_method_params(self.X, params=split_params, indices=rows),
+            position,
         )
 
 
@@ -198,6 +211,7 @@ class TeacherStageMixin:
     def _check_rows(self, X: InputLike, y: Any, sample_weight: Any) -> TrainingRows:
         """Check inputs, labels and weights."""
         validate_data(self, X, reset=True, skip_check_array=True)
+        (X,) = indexable(X)
         y = check_labels(y, X)
         classes, codes = encode_labels(y)
         weight = None
@@ -461,9 +475,10 @@ def make_folds(cv: Any, rows: LabelledRows) -> Folds:
     """
     _check_rare_classes(cv, rows)
     if cv is None:
-        splitter: Any = StratifiedKFold(_default_folds(rows))
-    else:
-        splitter = check_cv(cv, rows.codes, classifier=True)
+        cv = StratifiedKFold(_default_folds(rows))
+    elif not hasattr(cv, "split") and np.iterable(cv):
+        cv = [_present_fold(fold, rows.position) for fold in cv]
+    splitter = check_cv(cv, rows.codes, classifier=True)
     with warnings.catch_warnings():
         # Said better, with the names of the classes, by _check_rare_classes.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
@@ -480,8 +495,14 @@ def make_folds(cv: Any, rows: LabelledRows) -> Folds:
     return folds
 
 
+def _present_fold(fold: Any, position: IntArray) -> tuple[IntArray, IntArray]:
+    """Translate a fold of the rows passed into one of those with positive weight."""
+    train, test = (position[np.asarray(part)] for part in fold)
+    return train[train >= 0], test[test >= 0]
+
+
 def _default_folds(rows: LabelledRows) -> int:
-    """Number of folds of cv=None: some class must have as many rows."""
+    """Return the number of folds of cv=None: some class must have as many rows."""
     largest = int(np.bincount(rows.codes).max())
     if largest < 2:
         raise ValueError(
@@ -507,7 +528,7 @@ def _check_rare_classes(cv: Any, rows: LabelledRows) -> None:
         )
         return
     raise ValueError(
-        f"cv={cv} needs at least 2 rows of each class, but the classes {singles} have a "
-        "single row each. Leave them out, pass cv=None to go on with a warning, or "
+        f"cv={cv} needs at least 2 rows of each class, but the classes {singles} have "
+        "a single row each. Leave them out, pass cv=None to go on with a warning, or "
         "cv='in-sample'."
     )

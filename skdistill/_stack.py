@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -128,9 +129,7 @@ def _draw_layers(
     import torch
 
     layers = []
-    for i, (n_in, n_out) in enumerate(
-        zip(layer_sizes[:-1], layer_sizes[1:], strict=True)
-    ):
+    for i, (n_in, n_out) in enumerate(pairwise(layer_sizes)):
         hidden = i < len(layer_sizes) - 2
         he = hidden and activation == "relu"
         bound = (6.0 / n_in) ** 0.5 if he else (6.0 / (n_in + n_out)) ** 0.5
@@ -156,7 +155,7 @@ def _activate(hidden: torch.Tensor, activation: str) -> torch.Tensor:
     if activation == "identity":
         return hidden
     name = "sigmoid" if activation == "logistic" else activation
-    return getattr(torch, name)(hidden)  # type: ignore[no-any-return]
+    return getattr(torch, name)(hidden)
 
 
 def _as_layers(

@@ -347,8 +347,9 @@ def _validate(stack: Stack, data: TrainingSet) -> NDArray[np.float64] | None:
 
 
 def _mean_one(weight: torch.Tensor, train_rows: torch.Tensor) -> torch.Tensor:
-    """Scale weights to mean 1 over the training rows, so that a batch estimates
-    the weighted mean without bias.
+    """Scale weights to mean 1 over the training rows.
+
+    So a batch's mean of weighted losses estimates the weighted mean without bias.
     """
     return weight / take(weight, train_rows).mean(dim=1, keepdim=True)
 

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-#: Whatever scikit-learn accepts as ``X``: array, sparse matrix, data frame, list of str.
+#: What scikit-learn accepts as ``X``: array, sparse matrix, data frame, list of str.
 InputLike: TypeAlias = Any
 
 #: A numpy array or a torch tensor; torch is optional at import time, so it has no name.

@@ -1,4 +1,4 @@
-"""Checks of what a user passes: each error names the parameter, the value, the remedy."""
+"""Checks of what a user passes: errors name the parameter, the value, the remedy."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def keep_fitted_on_failure(fit: _Method) -> _Method:
 
     @functools.wraps(fit)
     def wrapper(estimator: Estimator, *args: Any, **kwargs: Any) -> Any:
-        before = dict(vars(estimator))
+        before = dict(estimator.__dict__)
         try:
             return fit(estimator, *args, **kwargs)
         except BaseException:
-            vars(estimator).clear()
-            vars(estimator).update(before)
+            estimator.__dict__.clear()
+            estimator.__dict__.update(before)
             raise
 
     return wrapper  # type: ignore[return-value]
@@ -158,6 +158,28 @@ def _is_default_index(columns: Any) -> bool:
     return list(columns) == list(range(len(columns)))
 
 
+def check_not_empty(X: InputLike) -> None:
+    """Raise unless X has a row and, where it has columns, one of them.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Inputs of any kind.
+
+    Raises
+    ------
+    ValueError
+        If there is no row or no column.
+    """
+    shape = getattr(X, "shape", (_num_samples(X),))
+    for size, what in zip(shape, ("sample", "feature"), strict=False):
+        if size == 0:
+            raise ValueError(
+                f"X has 0 {what}(s) (shape={tuple(shape)}) while a minimum of 1 is "
+                "required."
+            )
+
+
 def check_labels(y: Any, X: InputLike) -> NDArray[Any]:
     """Check class labels and return them as a one-dimensional array.
 
@@ -179,6 +201,7 @@ def check_labels(y: Any, X: InputLike) -> NDArray[Any]:
         If `y` is missing, not one-dimensional, continuous, holds NaN, or does not have
         one label for each row of X.
     """
+    check_not_empty(X)
     if y is None:
         raise ValueError(
             "This classifier requires y to be passed, but the target y is None."

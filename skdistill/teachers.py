@@ -19,7 +19,7 @@ from sklearn.base import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import get_tags
+from sklearn.utils import get_tags, indexable
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     _num_samples,
@@ -288,6 +288,7 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         """
         self._check_members()
         validate_data(self, X, reset=True, skip_check_array=True)
+        (X,) = indexable(X)
         y = check_labels(y, X)
         classes, codes = encode_labels(y)
         if sample_weight is not None:
@@ -316,8 +317,8 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         fits = weights.shape == (n_teachers,)
         if not fits or not np.isfinite(weights).all() or (weights < 0).any():
             raise ValueError(
-                f"weights must hold one non-negative number for each of the {n_teachers} "
-                f"teachers, got {self.weights!r}."
+                "weights must hold one non-negative number for each of the "
+                f"{n_teachers} teachers, got {self.weights!r}."
             )
         if weights.sum() == 0:
             raise ValueError(f"weights must not all be zero, got {self.weights!r}.")
@@ -337,7 +338,7 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
             Probabilities, columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        validate_data(self, X, reset=False, skip_check_array=True)
+        (X,) = indexable(X)
         proba = np.zeros((_num_samples(X), len(self.classes_)))
         for teacher, weight in zip(
             self.teachers_, self._normalised_weights(), strict=True
@@ -467,8 +468,8 @@ def weight_params(teacher: Estimator, sample_weight: Any) -> dict[str, Any]:
     if has_fit_parameter(last, "sample_weight"):
         return {key: sample_weight}
     warnings.warn(
-        f"The fit of the teacher {type(last).__name__} does not take sample_weight: the "
-        "weights are used for the student only.",
+        f"The fit of the teacher {type(last).__name__} does not take sample_weight: "
+        "the weights are used for the student only.",
         UserWarning,
         stacklevel=2,
     )
@@ -510,8 +511,8 @@ def class_proba(
     unknown = [label for label in known.tolist() if label not in position]
     if unknown:
         raise ValueError(
-            f"{name} knows the classes {unknown}, which are not among the classes of y, "
-            f"{classes.tolist()}."
+            f"{name} knows the classes {unknown}, which are not among the classes of "
+            f"y, {classes.tolist()}."
         )
     given = check_proba_rows(
         _raw_proba(teacher, X, name),

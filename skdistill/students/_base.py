@@ -334,7 +334,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities, columns in the order of ``classes_``; rows sum to 1.
         """
-        return softmax(self._checked_logits(X), axis=1)  # type: ignore[no-any-return]
+        return softmax(self._checked_logits(X), axis=1)
 
     def predict_log_proba(self, X: InputLike) -> FloatArray:
         """Return log-probabilities of the classes.
@@ -350,7 +350,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Natural logarithms, columns in the order of ``classes_``.
         """
         logits = self._checked_logits(X)
-        return log_softmax(logits, axis=1)  # type: ignore[no-any-return]
+        return log_softmax(logits, axis=1)
 
     def predict(self, X: InputLike) -> NDArray[Any]:
         """Return the most probable class of each row.

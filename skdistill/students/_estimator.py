@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, get_tags
+from sklearn.utils import _safe_indexing, get_tags, indexable
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
@@ -97,6 +97,7 @@ class EstimatorStudent(BaseStudent):
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
         # The estimator checks and converts X itself, as it needs it.
         validate_data(self, X, reset=reset, skip_check_array=True)
+        (X,) = indexable(X)
         return X
 
     def _solve(self, problem: Problem) -> None:
@@ -130,7 +131,6 @@ class EstimatorStudent(BaseStudent):
             Probabilities, columns in the order of ``classes_``; rows sum to 1.
         """
         check_is_fitted(self)
-        X = self._check_X(X, reset=False)
         if is_regressor(self.estimator_):
             return _regressed_proba(self.estimator_.predict(X), len(self.classes_))
         given = self.estimator_.predict_proba(X)

@@ -124,10 +124,10 @@ class GradientStudent(BaseStudent):
 
         from skdistill._training import Term, TrainingSet
 
-        dtype = getattr(torch, self.dtype)
-
         def floats(values: FloatArray) -> torch.Tensor:
-            return torch.as_tensor(values, dtype=dtype, device=device)[None]
+            # A copy where the type differs or the memory is read-only, as torch needs.
+            array = np.require(values, dtype=self.dtype, requirements="W")
+            return torch.from_numpy(array).to(device)[None]
 
         rows = np.arange(len(problem.codes))
         train_rows = rows if held_out is None else np.delete(rows, held_out)

@@ -131,9 +131,11 @@ class ModuleStudent(GradientStudent):
         self.random_state = random_state
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        # The rebuilt module is a copy of state_ on some device: neither to be pickled.
-        return {name: value for name, value in state.items() if name != "_rebuilt"}
+        state: dict[str, Any] = dict(super().__getstate__())
+        # Rebuilt modules are copies of state_ on some device: nothing to be pickled.
+        if "_rebuilt" in state:
+            state["_rebuilt"] = {}
+        return state
 
     def _build(self, n_classes: int, seed: int) -> torch.nn.Module:
         """Make an untrained module."""
@@ -175,9 +177,7 @@ class ModuleStudent(GradientStudent):
         """Raise unless the module returns one logit a class for each row."""
         import torch
 
-        rows = torch.as_tensor(
-            problem.X[:2], dtype=getattr(torch, self.dtype), device=device
-        )
+        rows = self._batch(problem.X[:2], device)
         module.eval()
         with torch.no_grad():
             output = module(rows)
@@ -190,23 +190,27 @@ class ModuleStudent(GradientStudent):
                 f"{expected} for a batch of {len(rows)} rows, got {got}."
             )
 
+    def _batch(self, X: FloatArray, device: str) -> torch.Tensor:
+        """Copy rows to the device; torch takes no read-only memory as it is."""
+        import torch
+
+        return torch.from_numpy(X.astype(self.dtype)).to(device)
+
     def _attributes(self, member_state: Any) -> dict[str, Any]:
-        return {"state_": member_state}
+        return {"state_": member_state, "_rebuilt": {}}
 
     def _fitted_module(self, device: str) -> torch.nn.Module:
         """Return the trained module, rebuilt once per fit and device."""
         import torch
 
-        rebuilt = self.__dict__.get("_rebuilt")
-        if rebuilt is not None and rebuilt[0] is self.state_ and rebuilt[1] == device:
-            module: torch.nn.Module = rebuilt[2]
-            return module
+        if device in self._rebuilt:
+            return self._rebuilt[device]
         module = self._build(len(self.classes_), 0)
         module.to(device=device, dtype=getattr(torch, self.dtype))
         state = {name: torch.from_numpy(v.copy()) for name, v in self.state_.items()}
         module.load_state_dict(state)
         module.eval()
-        self._rebuilt = (self.state_, device, module)
+        self._rebuilt[device] = module
         return module
 
     def _logits(self, X: InputLike) -> FloatArray:
@@ -214,11 +218,9 @@ class ModuleStudent(GradientStudent):
 
         device = resolve_device(self.device, must_exist=False)
         module = self._fitted_module(device)
-        dtype = getattr(torch, self.dtype)
         logits = np.empty((len(X), len(self.classes_)))
         with torch.no_grad():
             for start in range(0, len(X), CHUNK_ROWS):
                 rows = slice(start, start + CHUNK_ROWS)
-                batch = torch.as_tensor(X[rows], dtype=dtype, device=device)
-                logits[rows] = module(batch).cpu().numpy()
+                logits[rows] = module(self._batch(X[rows], device)).cpu().numpy()
         return logits
