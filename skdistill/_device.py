@@ -10,6 +10,7 @@ from typing import Any
 _lock = threading.RLock()
 _loops_running = 0
 _threads_before = 0
+_of_this_thread = threading.local()
 
 #: Held while a user's module is built or trained: its random layers draw from torch's
 #: global generator, so only one thread at a time may do so and stay reproducible.
@@ -68,7 +69,9 @@ def torch_threads(n_threads: int) -> Iterator[None]:
 
     Torch keeps the count per Python thread and a default for new threads. Several loops
     may run side by side (``n_jobs`` with threads), so the count to go back to is the
-    one found before the first of them began, not the one found by each.
+    one found before the first of them began, not the one found by each. A block inside
+    another of the same thread (a fit in another fit's callback) goes back to the outer
+    one's.
 
     Parameters
     ----------
@@ -82,11 +85,14 @@ def torch_threads(n_threads: int) -> Iterator[None]:
         if _loops_running == 0:
             _threads_before = torch.get_num_threads()
         _loops_running += 1
-        restore = _threads_before
+        outer = getattr(_of_this_thread, "n_threads", None)
+        restore = _threads_before if outer is None else outer
     try:
+        _of_this_thread.n_threads = n_threads
         torch.set_num_threads(n_threads)
         yield
     finally:
+        _of_this_thread.n_threads = outer
         with _lock:
             _loops_running -= 1
             torch.set_num_threads(restore)

@@ -8,17 +8,51 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skdistill._typing import FloatArray
 
 if TYPE_CHECKING:
     import torch
 
 #: Names of the hidden activations, as in scikit-learn's MLPClassifier.
 ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
+
+
+#: A step of at least this many floating-point operations is cut into two shards of
+#: rows, which two threads may work on: below it, handing over costs more than it saves.
+SHARD_FLOPS = 8e7
+N_SHARDS = 2
+
+
+class Batch(NamedTuple):
+    """The rows of a step.
+
+    Attributes
+    ----------
+    x : tensor of shape (1 or G, batch_size, n_features)
+        Inputs.
+    terms : list of (tensor of shape (1 or G, batch_size, n_classes), float)
+        Targets and student temperature of each soft cross-entropy.
+    weight : tensor of shape (1 or G, batch_size or 1)
+        Weight of each row in the sum that is minimised.
+    """
+
+    x: torch.Tensor
+    terms: list[tuple[torch.Tensor, float]]
+    weight: torch.Tensor
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Return some of the rows, without a copy."""
+        terms = [(targets[:, start:stop], s) for targets, s in self.terms]
+        same = self.weight.shape[1] == 1
+        weight = self.weight if same else self.weight[:, start:stop]
+        return Batch(self.x[:, start:stop], terms, weight)
 
 
 class Stack(Protocol):
@@ -32,6 +66,12 @@ class Stack(Protocol):
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (G, batch_size, n_classes) of a batch."""
 
+    def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
+        """Set the parameters' gradients; return the rows' losses (G, batch_size)."""
+
+    def n_shards(self, batch_size: int) -> int:
+        """Return into how many shards of rows a batch is cut."""
+
     def training(self, mode: bool) -> None:
         """Switch layers that differ between training and prediction."""
 
@@ -39,8 +79,47 @@ class Stack(Protocol):
         """Remember the present parameters of the members flagged."""
 
 
+def loss_and_slope(
+    batch: Batch, logits: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the objective of each row and the slope of their weighted sum.
+
+    Parameters
+    ----------
+    batch : Batch
+        Targets and weights.
+    logits : tensor of shape (G, batch_size, n_classes)
+        Logits z of the batch.
+
+    Returns
+    -------
+    losses : tensor of shape (G, batch_size)
+        Sum over the terms of ``CE(p, softmax(z / S))``.
+    slope : tensor of shape (G, batch_size, n_classes)
+        ``weight * sum(p) * softmax(z / S) - p) / S``, summed over the terms.
+    """
+    losses, slope = None, None
+    for targets, temperature in batch.terms:
+        log_proba = (
+            logits / temperature if temperature != 1.0 else logits
+        ).log_softmax(-1)
+        term = -(targets * log_proba).sum(-1)
+        # A row's targets sum to the weight of the term for that row.
+        term_slope = log_proba.exp_() * targets.sum(-1, keepdim=True) - targets
+        if temperature != 1.0:
+            term_slope /= temperature
+        losses = term if losses is None else losses + term
+        slope = term_slope if slope is None else slope + term_slope
+    assert losses is not None
+    assert slope is not None
+    return losses, slope.mul_(batch.weight[..., None])
+
+
 class MLPStack:
-    """Multilayer perceptrons as batched matrix products.
+    """Multilayer perceptrons as batched matrix products, with their own backward pass.
+
+    The parameters of a member lie in one row of one tensor, so that the optimiser is
+    one call; layers are views of it.
 
     Parameters
     ----------
@@ -54,6 +133,8 @@ class MLPStack:
         Torch device.
     dtype : torch.dtype
         Type of the parameters.
+    product_dtype : torch.dtype or None, default=None
+        Type that matrix products are taken in, if another.
     """
 
     def __init__(
@@ -64,35 +145,107 @@ class MLPStack:
         *,
         device: str,
         dtype: torch.dtype,
+        product_dtype: torch.dtype | None = None,
     ) -> None:
+        import torch
+
         self.n_members = len(generators)
         self.activation = activation
-        drawn = [_draw_layers(layer_sizes, activation, g) for g in generators]
-        # Member axis first; biases get a row axis so that they add to a batch.
-        self.layers = [
-            (
-                _trainable([weight for weight, _ in members], device, dtype),
-                _trainable([bias[None, :] for _, bias in members], device, dtype),
+        self.layer_sizes = tuple(layer_sizes)
+        self.product_dtype = dtype if product_dtype is None else product_dtype
+        members = [_draw_parameters(layer_sizes, activation, g) for g in generators]
+        self._flat = torch.stack(members).to(device=device, dtype=dtype)
+        self._layers = self._views(self._flat)
+        self._gradients = [torch.zeros_like(self._flat) for _ in range(N_SHARDS)]
+        self._slopes = [self._views(gradient) for gradient in self._gradients]
+        self._flat.grad = self._gradients[0]
+        self._kept = self._flat.clone()
+
+    def _views(self, flat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return weights (G, in, out) and biases (G, 1, out) as views."""
+        layers, start = [], 0
+        for n_in, n_out in pairwise(self.layer_sizes):
+            weight = flat[:, start : start + n_in * n_out]
+            start += n_in * n_out
+            bias = flat[:, start : start + n_out]
+            start += n_out
+            layers.append(
+                (weight.view(len(flat), n_in, n_out), bias.view(len(flat), 1, n_out))
             )
-            for members in zip(*drawn, strict=True)
-        ]
-        self._kept = [tensor.detach().clone() for tensor in self.parameters()]
+        return layers
 
     def parameters(self) -> list[torch.Tensor]:
-        """Return weights (G, in, out) and biases (G, 1, out), layer by layer."""
-        return [tensor for layer in self.layers for tensor in layer]
+        """Return the tensor (G, n_parameters) of all parameters."""
+        return [self._flat]
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (G, batch_size, n_classes) of a batch."""
+        return self._activations(x)[-1]
+
+    def _activations(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return the input, the outputs of the hidden layers, and the logits."""
         import torch
 
-        hidden = x.expand(self.n_members, -1, -1)
-        last = len(self.layers) - 1
-        for i, (weight, bias) in enumerate(self.layers):
-            hidden = torch.baddbmm(bias, hidden, weight)
-            if i < last:
-                hidden = _activate(hidden, self.activation)
-        return hidden
+        outputs = [x.to(self.product_dtype).expand(self.n_members, -1, -1)]
+        for weight, bias in self._layers[:-1]:
+            hidden = torch.baddbmm(
+                bias.to(self.product_dtype),
+                outputs[-1],
+                weight.to(self.product_dtype),
+            )
+            outputs.append(_activate_(hidden, self.activation))
+        weight, bias = self._layers[-1]
+        last = torch.bmm(outputs[-1], weight.to(self.product_dtype))
+        outputs.append(last.to(bias.dtype) + bias)
+        return outputs
+
+    def n_shards(self, batch_size: int) -> int:
+        """Return into how many shards of rows a batch is cut.
+
+        It follows from the sizes alone, never from the machine: whoever works on the
+        shards, their gradients are added in the same order.
+        """
+        flops = 6.0 * batch_size * self._flat.numel()
+        return N_SHARDS if flops >= SHARD_FLOPS and batch_size >= 2 * N_SHARDS else 1
+
+    def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
+        """Set the parameters' gradient; return the rows' losses (G, batch_size)."""
+        import torch
+
+        n_rows = batch.x.shape[1]
+        n_shards = self.n_shards(n_rows)
+        if n_shards == 1:
+            return self._shard_gradient(0, batch)
+        half = n_rows // 2
+        halves = (batch.rows(0, half), batch.rows(half, n_rows))
+        if pool is None:
+            losses = [self._shard_gradient(i, part) for i, part in enumerate(halves)]
+        else:
+            second = pool.submit(self._shard_gradient, 1, halves[1])
+            losses = [self._shard_gradient(0, halves[0]), second.result()]
+        self._gradients[0] += self._gradients[1]
+        return torch.cat(losses, dim=1)
+
+    def _shard_gradient(self, shard: int, batch: Batch) -> torch.Tensor:
+        """Back-propagate some rows into one gradient buffer; return their losses."""
+        import torch
+
+        outputs = self._activations(batch.x)
+        losses, slope = loss_and_slope(batch, outputs[-1])
+        for i in range(len(self._layers) - 1, -1, -1):
+            to_weight, to_bias = self._slopes[shard][i]
+            torch.sum(slope, dim=1, keepdim=True, out=to_bias)
+            slope = slope.to(self.product_dtype)
+            inputs = outputs[i].transpose(1, 2)
+            if self.product_dtype == to_weight.dtype:
+                torch.bmm(inputs, slope, out=to_weight)
+            else:
+                to_weight.copy_(torch.bmm(inputs, slope))
+            if i:
+                weight = self._layers[i][0].to(self.product_dtype)
+                slope = torch.bmm(slope, weight.transpose(1, 2))
+                slope = _through_activation(slope, outputs[i], self.activation)
+        return losses
 
     def training(self, mode: bool) -> None:
         """Do nothing: no layer differs between training and prediction."""
@@ -101,69 +254,69 @@ class MLPStack:
         """Remember the present parameters of the members flagged."""
         import torch
 
-        chosen = torch.from_numpy(np.flatnonzero(members))
-        for kept, tensor in zip(self._kept, self.parameters(), strict=True):
-            rows = chosen.to(kept.device)
-            kept[rows] = tensor.detach()[rows]
+        rows = torch.from_numpy(np.flatnonzero(members)).to(self._flat.device)
+        self._kept[rows] = self._flat[rows]
 
-    def kept(self, member: int) -> tuple[list[FloatList], list[FloatList]]:
+    def kept(self, member: int) -> tuple[list[FloatArray], list[FloatArray]]:
         """Return the remembered coefficients and intercepts of a member, as numpy."""
-        return _as_layers(self._kept, member)
+        return _as_layers(self._views(self._kept), member)
 
-    def current(self, member: int) -> tuple[list[FloatList], list[FloatList]]:
+    def current(self, member: int) -> tuple[list[FloatArray], list[FloatArray]]:
         """Return the present coefficients and intercepts of a member, as numpy."""
-        return _as_layers(self.parameters(), member)
+        return _as_layers(self._layers, member)
 
 
-FloatList = NDArray[np.floating[Any]]
-
-
-def _draw_layers(
+def _draw_parameters(
     layer_sizes: Sequence[int], activation: str, generator: torch.Generator
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Draw one member's layers: uniform with He's bound before a ReLU, else Glorot's.
+) -> torch.Tensor:
+    """Draw one member's parameters: He's uniform bound before a ReLU, else Glorot's.
 
     Drawn in float64 on the CPU whatever the device and type, so that a seed means the
     same everywhere.
     """
     import torch
 
-    layers = []
+    parts = []
     for i, (n_in, n_out) in enumerate(pairwise(layer_sizes)):
-        hidden = i < len(layer_sizes) - 2
-        he = hidden and activation == "relu"
+        he = activation == "relu" and i < len(layer_sizes) - 2
         bound = (6.0 / n_in) ** 0.5 if he else (6.0 / (n_in + n_out)) ** 0.5
-        weight = torch.rand(n_in, n_out, generator=generator, dtype=torch.float64)
+        weight = torch.rand(n_in * n_out, generator=generator, dtype=torch.float64)
         bias = torch.rand(n_out, generator=generator, dtype=torch.float64)
-        layers.append(((2 * weight - 1) * bound, (2 * bias - 1) / n_in**0.5))
-    return layers
+        parts += [(2 * weight - 1) * bound, (2 * bias - 1) / n_in**0.5]
+    return torch.cat(parts)
 
 
-def _trainable(
-    members: list[torch.Tensor], device: str, dtype: torch.dtype
+def _activate_(hidden: torch.Tensor, activation: str) -> torch.Tensor:
+    """Apply a hidden activation in place."""
+    if activation == "identity":
+        return hidden
+    if activation == "logistic":
+        return hidden.sigmoid_()
+    return hidden.relu_() if activation == "relu" else hidden.tanh_()
+
+
+def _through_activation(
+    slope: torch.Tensor, output: torch.Tensor, activation: str
 ) -> torch.Tensor:
-    """Stack one tensor of every member into a leaf that gathers gradients."""
-    import torch
-
-    stacked = torch.stack(members).to(device=device, dtype=dtype)
-    return stacked.requires_grad_()
-
-
-def _activate(hidden: torch.Tensor, activation: str) -> torch.Tensor:
+    """Multiply a slope by the activation's derivative, a function of its output."""
     import torch
 
     if activation == "identity":
-        return hidden
-    name = "sigmoid" if activation == "logistic" else activation
-    return getattr(torch, name)(hidden)
+        return slope
+    if activation == "logistic":
+        return torch.ops.aten.sigmoid_backward(slope, output)
+    if activation == "tanh":
+        return torch.ops.aten.tanh_backward(slope, output)
+    return torch.ops.aten.threshold_backward(slope, output, 0)
 
 
 def _as_layers(
-    tensors: list[torch.Tensor], member: int
-) -> tuple[list[FloatList], list[FloatList]]:
-    """Split a member's tensors into coefficients and intercepts, copied to numpy."""
-    arrays = [tensor[member].detach().cpu().numpy().copy() for tensor in tensors]
-    return arrays[0::2], [bias[0] for bias in arrays[1::2]]
+    layers: list[tuple[torch.Tensor, torch.Tensor]], member: int
+) -> tuple[list[FloatArray], list[FloatArray]]:
+    """Return a member's coefficients and intercepts, copied to numpy."""
+    coefs = [weight[member].cpu().numpy().copy() for weight, _ in layers]
+    intercepts = [bias[member, 0].cpu().numpy().copy() for _, bias in layers]
+    return coefs, intercepts
 
 
 class ModuleStack:
@@ -192,6 +345,19 @@ class ModuleStack:
         outputs = [m(b) for m, b in zip(self.modules, batches, strict=True)]
         return torch.stack(outputs)
 
+    def n_shards(self, batch_size: int) -> int:
+        """Return 1: layers like batch normalisation need the whole batch."""
+        return 1
+
+    def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
+        """Set the parameters' gradients; return the rows' losses (G, batch_size)."""
+        for parameter in self.parameters():
+            parameter.grad = None
+        logits = self.logits(batch.x)
+        losses, slope = loss_and_slope(batch, logits.detach())
+        logits.backward(slope)
+        return losses
+
     def training(self, mode: bool) -> None:
         """Switch dropout, batch normalisation and the like."""
         for module in self.modules:
@@ -215,7 +381,7 @@ def _as_arrays(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
     return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
 
 
-def activation_function(name: str) -> Callable[[FloatList], FloatList]:
+def activation_function(name: str) -> Callable[[FloatArray], FloatArray]:
     """Return the numpy form of a hidden activation.
 
     Parameters
@@ -230,7 +396,7 @@ def activation_function(name: str) -> Callable[[FloatList], FloatList]:
     """
     from scipy.special import expit
 
-    functions: dict[str, Callable[[FloatList], FloatList]] = {
+    functions: dict[str, Callable[[FloatArray], FloatArray]] = {
         "identity": lambda z: z,
         "logistic": expit,
         "relu": lambda z: np.maximum(z, 0),

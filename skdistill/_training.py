@@ -7,6 +7,8 @@ student is a stack of one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdistill._device import torch_threads
-from skdistill._stack import Stack
-from skdistill.losses import _cross_entropy_rows, _log_softmax
+from skdistill._stack import Batch, Stack, loss_and_slope
 
 if TYPE_CHECKING:
     import torch
@@ -82,8 +83,8 @@ class TrainingSet:
         Inputs.
     terms : sequence of Term
         The objective is their sum.
-    weight : tensor of shape (1 or G, n_samples)
-        Row weights; only their ratios matter.
+    weight : tensor of shape (1 or G, n_samples) or None
+        Row weights; only their ratios matter. None: all equal.
     train_rows : LongTensor of shape (1 or G, n_train)
         Rows to learn from.
     validation_rows : LongTensor of shape (1 or G, n_validation) or None
@@ -92,7 +93,7 @@ class TrainingSet:
 
     x: torch.Tensor
     terms: Sequence[Term]
-    weight: torch.Tensor
+    weight: torch.Tensor | None
     train_rows: torch.Tensor
     validation_rows: torch.Tensor | None = None
 
@@ -168,24 +169,55 @@ def train(
     watch = _Watch(
         stack.n_members, settings, validated=data.validation_rows is not None
     )
-    with torch_threads(N_THREADS):
+    with torch_threads(N_THREADS), _shard_worker(stack, data, settings) as pool:
         optimizer = torch.optim.AdamW(
             stack.parameters(),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        weight = _mean_one(data.weight, data.train_rows)
+        weight = _mean_one(data)
         for _ in range(settings.max_iter):
             if hook is not None:
                 hook.begin()
-            loss = _run_epoch(stack, data, weight, settings, generators, optimizer)
-            stack.keep(watch.update(loss, _validate(stack, data)))
+            stack.training(True)
+            loss = torch.zeros(
+                stack.n_members, dtype=data.x.dtype, device=data.x.device
+            )
+            for rows in _batches(data.train_rows, settings.batch_size, generators):
+                batch = _batch(data, weight, rows)
+                losses = stack.gradient(batch, pool)
+                optimizer.step()
+                # The weights sum to 1 over a batch: this is its mean loss.
+                share = rows.shape[1] / data.train_rows.shape[1]
+                loss.add_((losses * batch.weight).sum(dim=1), alpha=share)
+            stack.keep(watch.update(_to_numpy(loss), _validate(stack, data)))
             stop = hook.end() if hook is not None else False
             if stop or not watch.active.any():
                 break
         stack.keep(watch.unfinished())
     return watch.history
+
+
+@contextmanager
+def _shard_worker(
+    stack: Stack, data: TrainingSet, settings: Settings
+) -> Iterator[Executor | None]:
+    """Provide a second thread for stacks whose steps are cut into shards.
+
+    Two Python threads of one torch thread each: unlike two torch threads they wait for
+    each other once a step and not at every product, and not by spinning.
+    """
+    import torch
+
+    batch_size = min(settings.batch_size, data.train_rows.shape[1])
+    if data.x.device.type != "cpu" or stack.n_shards(batch_size) == 1:
+        yield None
+        return
+    with ThreadPoolExecutor(
+        1, initializer=torch.set_num_threads, initargs=(N_THREADS,)
+    ) as pool:
+        yield pool
 
 
 class _Watch:
@@ -234,29 +266,6 @@ class _Watch:
         return self.active & (not self.validated)
 
 
-def _run_epoch(
-    stack: Stack,
-    data: TrainingSet,
-    weight: torch.Tensor,
-    settings: Settings,
-    generators: Sequence[torch.Generator],
-    optimizer: torch.optim.Optimizer,
-) -> NDArray[np.float64]:
-    """Take one pass over the training rows; return each member's mean loss."""
-    import torch
-
-    stack.training(True)
-    total = torch.zeros(stack.n_members, dtype=weight.dtype, device=weight.device)
-    for rows in _batches(data.train_rows, settings.batch_size, generators):
-        optimizer.zero_grad()
-        losses = row_losses(stack, data, rows) * take(weight, rows)
-        # Members share no parameter, so the sum's gradient is each member's own.
-        losses.mean(dim=1).sum().backward()
-        optimizer.step()
-        total += losses.detach().sum(dim=1)
-    return _to_numpy(total / data.train_rows.shape[1])
-
-
 def _batches(
     rows: torch.Tensor, batch_size: int, generators: Sequence[torch.Generator]
 ) -> Iterator[torch.Tensor]:
@@ -279,32 +288,11 @@ def _batches(
         yield shuffled[:, i * n_rows // n_batches : (i + 1) * n_rows // n_batches]
 
 
-def row_losses(stack: Stack, data: TrainingSet, rows: torch.Tensor) -> torch.Tensor:
-    """Return the objective of some rows for each member.
-
-    Parameters
-    ----------
-    stack : Stack
-        The students.
-    data : TrainingSet
-        Inputs and objective.
-    rows : LongTensor of shape (1 or G, batch_size)
-        Which rows.
-
-    Returns
-    -------
-    tensor of shape (G, batch_size)
-        Sum of the terms' soft cross-entropies.
-    """
-    logits = stack.logits(take(data.x, rows))
-    # soft_cross_entropy without its checks: the shapes are the same in every step.
-    losses = [
-        _cross_entropy_rows(
-            take(term.targets, rows), _log_softmax(logits / term.temperature)
-        )
-        for term in data.terms
-    ]
-    return sum(losses[1:], losses[0])
+def _batch(data: TrainingSet, weight: torch.Tensor, rows: torch.Tensor) -> Batch:
+    """Gather the rows of a step; its weights are divided by their number."""
+    share = weight if weight.shape[1] == 1 else take(weight, rows)
+    terms = [(take(term.targets, rows), term.temperature) for term in data.terms]
+    return Batch(take(data.x, rows), terms, share / rows.shape[1])
 
 
 def take(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -341,17 +329,27 @@ def _validate(stack: Stack, data: TrainingSet) -> NDArray[np.float64] | None:
         return None
     stack.training(False)
     with torch.no_grad():
-        losses = row_losses(stack, data, data.validation_rows)
-        weight = take(data.weight, data.validation_rows)
-        return _to_numpy((losses * weight).sum(dim=1) / weight.sum(dim=1))
+        rows = data.validation_rows
+        weight = data.weight
+        if weight is None:
+            weight = torch.ones(1, 1, dtype=data.x.dtype, device=data.x.device)
+        batch = _batch(data, weight, rows)
+        losses, _ = loss_and_slope(batch, stack.logits(batch.x))
+        total = batch.weight.expand(-1, rows.shape[1]).sum(dim=1)
+        return _to_numpy((losses * batch.weight).sum(dim=1) / total)
 
 
-def _mean_one(weight: torch.Tensor, train_rows: torch.Tensor) -> torch.Tensor:
-    """Scale weights to mean 1 over the training rows.
+def _mean_one(data: TrainingSet) -> torch.Tensor:
+    """Return weights of mean 1 over the training rows; (1, 1) where all are equal.
 
     So a batch's mean of weighted losses estimates the weighted mean without bias.
     """
-    return weight / take(weight, train_rows).mean(dim=1, keepdim=True)
+    import torch
+
+    if data.weight is None:
+        return torch.ones(1, 1, dtype=data.x.dtype, device=data.x.device)
+    train_weight = take(data.weight, data.train_rows)
+    return data.weight / train_weight.mean(dim=1, keepdim=True)
 
 
 def _to_numpy(values: torch.Tensor) -> NDArray[np.float64]:

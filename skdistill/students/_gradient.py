@@ -129,12 +129,13 @@ class GradientStudent(BaseStudent):
             array = np.require(values, dtype=self.dtype, requirements="W")
             return torch.from_numpy(array).to(device)[None]
 
+        uniform = problem.sample_weight.min() == problem.sample_weight.max()
         rows = np.arange(len(problem.codes))
         train_rows = rows if held_out is None else np.delete(rows, held_out)
         return TrainingSet(
             x=floats(self._prepare(problem)),
             terms=tuple(Term(floats(t), s) for t, s in problem.terms),
-            weight=floats(problem.sample_weight),
+            weight=None if uniform else floats(problem.sample_weight),
             train_rows=torch.as_tensor(train_rows, device=device)[None],
             validation_rows=(
                 None

@@ -19,6 +19,9 @@ from sklearn.utils.validation import validate_data
 from skdistill._typing import FloatArray, InputLike
 from skdistill.students._base import BaseStudent, Iterations, Problem
 
+#: Rows predicted at a time, so that float32 inputs are never all copied to float64.
+CHUNK_ROWS = 4096
+
 
 class LinearStudent(BaseStudent):
     r"""Multinomial logistic regression that can learn from soft labels.
@@ -190,7 +193,11 @@ class LinearStudent(BaseStudent):
         return result
 
     def _logits(self, X: InputLike) -> FloatArray:
-        scores = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
+        scores = np.empty((X.shape[0], len(self.coef_)))
+        for start in range(0, len(scores), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            scores[rows] = safe_sparse_dot(X[rows], self.coef_.T, dense_output=True)
+        scores += self.intercept_
         if len(self.classes_) == 2:
             return np.column_stack([np.zeros(len(scores)), scores[:, 0]])
         logits: FloatArray = scores

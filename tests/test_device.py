@@ -1,0 +1,202 @@
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sklearn.datasets import make_classification
+from torch import nn
+
+from skdistill._device import resolve_device, seeded_torch_rng, torch_threads
+from skdistill.students import MLPStudent, ModuleStudent
+
+TESTS = Path(__file__).parent
+needs_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device"
+)
+
+
+@pytest.fixture
+def no_accelerator(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_auto_is_the_cpu_where_there_is_nothing_else():
+    assert resolve_device("auto") == "cpu"
+    assert resolve_device("cpu") == "cpu"
+
+
+def test_auto_prefers_cuda_to_mps(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("auto") == "cuda"
+    assert resolve_device("mps") == "mps"
+    assert resolve_device("cuda:1") == "cuda:1"
+    with pytest.raises(ValueError, match="'cuda:2' is not available"):
+        resolve_device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == "mps"
+
+
+@pytest.mark.usefixtures("no_accelerator")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
+def test_an_absent_device_is_an_error_in_training_and_the_cpu_in_prediction(device):
+    with pytest.raises(ValueError, match=f"device='{device}' is not available here"):
+        resolve_device(device)
+    assert resolve_device(device, must_exist=False) == "cpu"
+
+
+@pytest.mark.usefixtures("no_accelerator")
+@pytest.mark.parametrize("must_exist", [True, False])
+def test_no_device_at_all_is_an_error(must_exist):
+    with pytest.raises(ValueError, match="'gpu' is not a torch device"):
+        resolve_device("gpu", must_exist=must_exist)
+
+
+@pytest.mark.usefixtures("no_accelerator")
+@pytest.mark.parametrize(
+    "student", [MLPStudent(device="cuda"), ModuleStudent(nn.Linear(2, 2), device="cuda")]
+)
+def test_fitting_on_an_absent_device_is_an_error(student):
+    with pytest.raises(ValueError, match="device='cuda' is not available here"):
+        student.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1])
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_thread_count_goes_back():
+    with torch_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_nested_blocks_go_back_one_at_a_time():
+    with torch_threads(1):
+        with torch_threads(3):
+            assert torch.get_num_threads() == 3
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_thread_count_goes_back_after_an_error():
+    with pytest.raises(KeyboardInterrupt), torch_threads(1):
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_overlapping_blocks_of_two_threads_leave_the_count_as_it_was():
+    inside, leave = threading.Event(), threading.Event()
+    seen = []
+
+    def first():
+        with torch_threads(1):
+            inside.set()
+            leave.wait(10)
+        seen.append(torch.get_num_threads())
+
+    def second():
+        with torch_threads(1):
+            leave.set()
+            worker.join(10)
+        seen.append(torch.get_num_threads())
+
+    worker = threading.Thread(target=first)
+    worker.start()
+    assert inside.wait(10)
+    other = threading.Thread(target=second)
+    other.start()
+    other.join(10)
+    fresh = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    fresh.start()
+    fresh.join(10)
+    assert seen == [2, 2, 2]
+    assert torch.get_num_threads() == 2
+
+
+def test_a_seeded_block_is_reproducible_and_leaves_no_trace():
+    before = torch.get_rng_state()
+    with seeded_torch_rng(3, "cpu"):
+        first = torch.rand(4)
+    with seeded_torch_rng(3, "cpu"):
+        second = torch.rand(4)
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def perceptron(n_features, n_classes):
+    return nn.Sequential(nn.Linear(n_features, 8), nn.Tanh(), nn.Linear(8, n_classes))
+
+
+SETTINGS = {
+    "dtype": "float64",
+    "max_iter": 20,
+    "early_stopping": False,
+    "random_state": 0,
+}
+STUDENTS = [
+    MLPStudent((16,), activation="tanh", **SETTINGS),
+    ModuleStudent(perceptron, **SETTINGS),
+]
+
+
+def data():
+    return make_classification(
+        300, n_features=8, n_informative=5, n_classes=3, flip_y=0.1, random_state=0
+    )
+
+
+def fitted_on(student, device):
+    X, y = data()
+    params = {**student.get_params(), "device": device}
+    return type(student)(**params).fit(X, y)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("student", STUDENTS)
+def test_cuda_and_cpu_agree(student):
+    X, _ = data()
+    on_cuda, on_cpu = fitted_on(student, "cuda"), fitted_on(student, "cpu")
+    assert_allclose(on_cuda.predict_proba(X), on_cpu.predict_proba(X), atol=1e-4)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("student", STUDENTS)
+def test_a_student_trained_on_cuda_predicts_where_there_is_none(student, tmp_path):
+    X, _ = data()
+    on_cuda = fitted_on(student, "cuda")
+    expected = on_cuda.predict_proba(X)
+    (tmp_path / "student.pkl").write_bytes(pickle.dumps(on_cuda))
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import pickle, numpy as np, torch\n"
+        "assert not torch.cuda.is_available()\n"
+        "student = pickle.load(open('student.pkl', 'rb'))\n"
+        "np.save('proba.npy', student.predict_proba(np.load('X.npy')))\n"
+    )
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
+    }
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert_allclose(np.load(tmp_path / "proba.npy"), expected, atol=1e-6)
