@@ -1,6 +1,7 @@
 """Knowledge distillation for scikit-learn: small students of strong teachers."""
 
 from skdistill._distillation import DistillationClassifier
+from skdistill._distillation_cv import DistillationClassifierCV
 from skdistill._show_versions import show_versions
 from skdistill._soft_label_transformer import SoftLabelTransformer
 
@@ -8,6 +9,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DistillationClassifier",
+    "DistillationClassifierCV",
     "SoftLabelTransformer",
     "__version__",
     "show_versions",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +37,126 @@ from skdistill.students._base import BaseStudent, mix_targets
 from skdistill.students._resolve import as_student
 
 
-class DistillationClassifier(
+class StudentClassifier(
     TeacherStageMixin,
     CallbackSupportMixin,
     ClassifierMixin,
     MetaEstimatorMixin,
     BaseEstimator,
 ):
+    """Base of the classifiers that predict with a fitted student, ``student_``."""
+
+    student: Any
+    student_temperature: float | str
+    keep_teacher: bool
+    student_: BaseStudent
+
+    #: Declared constraints of the parameters that these classifiers share.
+    _student_constraints: ClassVar[dict[str, Any]] = {
+        # What can be a student is said by its own check.
+        "student": "no_validation",
+        "student_temperature": [
+            Interval(Real, 0, np.inf, closed="neither"),
+            StrOptions({"same"}),
+        ],
+        "keep_teacher": ["boolean"],
+    }
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        set_input_tags(
+            tags.input_tags, [self._resolved_teacher(), as_student(self.student)]
+        )
+        return tags
+
+    def _new_student(
+        self, candidates: Iterable[tuple[float | str, float]]
+    ) -> BaseStudent:
+        """Return an unfitted student that suits each temperature and mixing weight."""
+        student = as_student(self.student, random_state=self.random_state)
+        student._validate_params()
+        student._before_fit()
+        same = self.student_temperature == "same"
+        tempered = any(
+            (temperature if same else self.student_temperature) != 1.0
+            for temperature, mixing_weight in candidates
+            if mixing_weight > 0
+        )
+        if tempered and not student._takes_student_temperature():
+            raise ValueError(
+                f"student_temperature={self.student_temperature!r} needs a student "
+                "trained on cross-entropy (LinearStudent, MLPStudent, ModuleStudent); "
+                f"{_student_name(student)} has no logits to divide. Use "
+                "student_temperature=1.0."
+            )
+        return student
+
+    def predict(self, X: InputLike) -> NDArray[Any]:
+        """Return the student's most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Class labels.
+        """
+        check_is_fitted(self)
+        return self.student_.predict(X)
+
+    def predict_proba(self, X: InputLike) -> FloatArray:
+        """Return the student's class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, columns in the order of ``classes_``; rows sum to 1.
+        """
+        check_is_fitted(self)
+        return self.student_.predict_proba(X)
+
+    def predict_log_proba(self, X: InputLike) -> FloatArray:
+        """Return the student's log-probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Natural logarithms, columns in the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.student_.predict_log_proba(X)
+
+    def decision_function(self, X: InputLike) -> FloatArray:
+        """Return the student's logits.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Logits; for two classes the log-odds of ``classes_[1]``.
+        """
+        check_is_fitted(self)
+        return self.student_.decision_function(X)
+
+
+class DistillationClassifier(StudentClassifier):
     r"""Train a small student on the class probabilities of a strong teacher.
 
     For student logits :math:`z_i`, teacher probabilities :math:`p_i` (out-of-fold by
@@ -153,14 +267,8 @@ class DistillationClassifier(
 
     _parameter_constraints: dict[str, Any] = {
         **TeacherStageMixin._stage_constraints,
-        # What can be a student is said by its own check.
-        "student": "no_validation",
+        **StudentClassifier._student_constraints,
         "mixing_weight": [Interval(Real, 0, 1, closed="both")],
-        "student_temperature": [
-            Interval(Real, 0, np.inf, closed="neither"),
-            StrOptions({"same"}),
-        ],
-        "keep_teacher": ["boolean"],
     }
 
     def __init__(
@@ -187,13 +295,6 @@ class DistillationClassifier(
         self.keep_teacher = keep_teacher
         self.n_jobs = n_jobs
         self.random_state = random_state
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        set_input_tags(
-            tags.input_tags, [self._resolved_teacher(), as_student(self.student)]
-        )
-        return tags
 
     @keep_fitted_on_failure
     @_fit_context(prefer_skip_nested_validation=False)
@@ -246,7 +347,7 @@ class DistillationClassifier(
         """
         _raise_for_params(params, self, "fit")
         self.__dict__.pop("teacher_", None)
-        student = self._check_student()
+        student = self._new_student([(self.temperature, self.mixing_weight)])
         rows = self._check_rows(X, y, sample_weight)
         given = self._check_given(rows, soft_labels, X_unlabeled, soft_labels_unlabeled)
         student._check_X(X, reset=True)
@@ -260,23 +361,6 @@ class DistillationClassifier(
             estimator=self, X=X, y=y, reconstruction_attributes={}
         )
         return self
-
-    def _check_student(self) -> BaseStudent:
-        """Return an unfitted student that suits the objective."""
-        student = as_student(self.student, random_state=self.random_state)
-        student._validate_params()
-        student._before_fit()
-        tempered = self.student_temperature != 1.0 and self.mixing_weight > 0
-        if self.student_temperature == "same":
-            tempered = tempered and self.temperature != 1.0
-        if tempered and not student._takes_student_temperature():
-            raise ValueError(
-                f"student_temperature={self.student_temperature!r} needs a student "
-                "trained on cross-entropy (LinearStudent, MLPStudent, ModuleStudent); "
-                f"{_student_name(student)} has no logits to divide. Use "
-                "student_temperature=1.0."
-            )
-        return student
 
     def _check_given(
         self,
@@ -401,70 +485,6 @@ class DistillationClassifier(
             rows.classes,
             np.concatenate([weight, np.full(len(pool), float(self.mixing_weight))]),
         )
-
-    def predict(self, X: InputLike) -> NDArray[Any]:
-        """Return the student's most probable class of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Inputs.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Class labels.
-        """
-        check_is_fitted(self)
-        return self.student_.predict(X)
-
-    def predict_proba(self, X: InputLike) -> FloatArray:
-        """Return the student's class probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Inputs.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            Probabilities, columns in the order of ``classes_``; rows sum to 1.
-        """
-        check_is_fitted(self)
-        return self.student_.predict_proba(X)
-
-    def predict_log_proba(self, X: InputLike) -> FloatArray:
-        """Return the student's log-probabilities.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Inputs.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            Natural logarithms, columns in the order of ``classes_``.
-        """
-        check_is_fitted(self)
-        return self.student_.predict_log_proba(X)
-
-    def decision_function(self, X: InputLike) -> FloatArray:
-        """Return the student's logits.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            Inputs.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Logits; for two classes the log-odds of ``classes_[1]``.
-        """
-        check_is_fitted(self)
-        return self.student_.decision_function(X)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -129,6 +130,16 @@ class TrainingRows:
             return np.ones(len(self.y), dtype=bool)
         return self.weight > 0
 
+    def take(self, rows: IntArray) -> TrainingRows:
+        """Return some of the rows."""
+        return TrainingRows(
+            _safe_indexing(self.X, rows),
+            self.y[rows],
+            self.codes[rows],
+            self.classes,
+            None if self.weight is None else self.weight[rows],
+        )
+
     def labelled(
         self, fit_params: dict[str, Any], split_params: dict[str, Any]
     ) -> LabelledRows:
@@ -232,19 +243,27 @@ class TeacherStageMixin:
                 "training rows. Use another cv, or a number for temperature."
             )
 
+    def _routed(
+        self, teacher: Estimator, rows: TrainingRows, params: dict[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the arguments of the teacher's fit and of each splitter's split."""
+        if not _routing_enabled():
+            return defaultdict(dict, teacher=weight_params(teacher, rows.weight))
+        weight = None if is_frozen(teacher) else rows.weight
+        routed = process_routing(self, "fit", sample_weight=weight, **params)
+        return {
+            name: dict(methods.fit if name == "teacher" else methods.split)
+            for name, methods in routed.items()
+        }
+
     def _open_stage(
         self, rows: TrainingRows, params: dict[str, Any]
     ) -> tuple[Stage, LabelledRows]:
         """Return the stage and the rows that its teacher learns from."""
         teacher = self._resolved_teacher()
-        if _routing_enabled():
-            weight = None if is_frozen(teacher) else rows.weight
-            routed = process_routing(self, "fit", sample_weight=weight, **params)
-            fit_params, split_params = routed.teacher.fit, routed.splitter.split
-        else:
-            fit_params, split_params = weight_params(teacher, rows.weight), {}
+        routed = self._routed(teacher, rows, params)
         stage = Stage(teacher, self.cv, self.memory, self.n_jobs)
-        return stage, rows.labelled(dict(fit_params), dict(split_params))
+        return stage, rows.labelled(routed["teacher"], routed["splitter"])
 
 
 def set_input_tags(tags: Any, members: list[Estimator]) -> None:
@@ -356,7 +375,7 @@ def new_row_proba(stage: Stage, rows: LabelledRows, X: InputLike) -> FloatArray:
     memory = check_memory(stage.memory)
     if is_frozen(stage.teacher):
         score = memory.cache(class_proba)
-        proba, missing = score(clone(stage.teacher), X, rows.classes)
+        proba, missing = score(fitted_teacher(stage, rows), X, rows.classes)
     else:
         score = memory.cache(_fit_and_score, ignore=["memory"])
         proba, missing = score(

@@ -37,14 +37,14 @@ class Batch(NamedTuple):
     ----------
     x : tensor of shape (1 or G, batch_size, n_features)
         Inputs.
-    terms : list of (tensor of shape (1 or G, batch_size, n_classes), float)
+    terms : list of (tensor (1 or G, batch_size, n_classes), float or tensor (G, 1, 1))
         Targets and student temperature of each soft cross-entropy.
     weight : tensor of shape (1 or G, batch_size or 1)
         Weight of each row in the sum that is minimised.
     """
 
     x: torch.Tensor
-    terms: list[tuple[torch.Tensor, float]]
+    terms: list[tuple[torch.Tensor, float | torch.Tensor]]
     weight: torch.Tensor
 
     def rows(self, start: int, stop: int) -> Batch:
@@ -59,6 +59,8 @@ class Stack(Protocol):
     """What the training loop needs of a stack."""
 
     n_members: int
+    #: The members that are still trained; rows of what the methods below return.
+    training_members: NDArray[np.int_]
 
     def parameters(self) -> list[torch.Tensor]:
         """Return the tensors to be trained."""
@@ -77,6 +79,9 @@ class Stack(Protocol):
 
     def keep(self, members: NDArray[np.bool_]) -> None:
         """Remember the present parameters of the members flagged."""
+
+    def narrow(self, rows: torch.Tensor) -> None:
+        """Go on with some of the members in training only; the others are kept."""
 
 
 def loss_and_slope(
@@ -100,13 +105,12 @@ def loss_and_slope(
     """
     losses, slope = None, None
     for targets, temperature in batch.terms:
-        log_proba = (
-            logits / temperature if temperature != 1.0 else logits
-        ).log_softmax(-1)
+        at_one = isinstance(temperature, float) and temperature == 1.0
+        log_proba = (logits if at_one else logits / temperature).log_softmax(-1)
         term = -(targets * log_proba).sum(-1)
         # A row's targets sum to the weight of the term for that row.
         term_slope = log_proba.exp_() * targets.sum(-1, keepdim=True) - targets
-        if temperature != 1.0:
+        if not at_one:
             term_slope /= temperature
         losses = term if losses is None else losses + term
         slope = term_slope if slope is None else slope + term_slope
@@ -154,12 +158,19 @@ class MLPStack:
         self.layer_sizes = tuple(layer_sizes)
         self.product_dtype = dtype if product_dtype is None else product_dtype
         members = [_draw_parameters(layer_sizes, activation, g) for g in generators]
-        self._flat = torch.stack(members).to(device=device, dtype=dtype)
-        self._layers = self._views(self._flat)
-        self._gradients = [torch.zeros_like(self._flat) for _ in range(N_SHARDS)]
+        self.training_members = np.arange(self.n_members)
+        self._bind(torch.stack(members).to(device=device, dtype=dtype))
+        self._kept = self._flat.clone()
+
+    def _bind(self, flat: torch.Tensor) -> None:
+        """Take the parameters (members, n_parameters) that are trained from now on."""
+        import torch
+
+        self._flat = flat
+        self._layers = self._views(flat)
+        self._gradients = [torch.zeros_like(flat) for _ in range(N_SHARDS)]
         self._slopes = [self._views(gradient) for gradient in self._gradients]
         self._flat.grad = self._gradients[0]
-        self._kept = self._flat.clone()
 
     def _views(self, flat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return weights (G, in, out) and biases (G, 1, out) as views."""
@@ -186,7 +197,7 @@ class MLPStack:
         """Return the input, the outputs of the hidden layers, and the logits."""
         import torch
 
-        outputs = [x.to(self.product_dtype).expand(self.n_members, -1, -1)]
+        outputs = [x.to(self.product_dtype).expand(len(self._flat), -1, -1)]
         for weight, bias in self._layers[:-1]:
             hidden = torch.baddbmm(
                 bias.to(self.product_dtype),
@@ -254,8 +265,15 @@ class MLPStack:
         """Remember the present parameters of the members flagged."""
         import torch
 
-        rows = torch.from_numpy(np.flatnonzero(members)).to(self._flat.device)
-        self._kept[rows] = self._flat[rows]
+        here = members[self.training_members]
+        rows = torch.from_numpy(np.flatnonzero(here)).to(self._flat.device)
+        kept = torch.from_numpy(self.training_members[here]).to(self._flat.device)
+        self._kept[kept] = self._flat[rows]
+
+    def narrow(self, rows: torch.Tensor) -> None:
+        """Go on with some of the members in training only; the others are kept."""
+        self.training_members = self.training_members[rows.cpu().numpy()]
+        self._bind(self._flat[rows])
 
     def kept(self, member: int) -> tuple[list[FloatArray], list[FloatArray]]:
         """Return the remembered coefficients and intercepts of a member, as numpy."""
@@ -331,6 +349,7 @@ class ModuleStack:
     def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
         self.modules = list(modules)
         self.n_members = len(self.modules)
+        self.training_members = np.arange(self.n_members)
         self._kept = [copy.deepcopy(m.state_dict()) for m in self.modules]
 
     def parameters(self) -> list[torch.Tensor]:
@@ -362,6 +381,9 @@ class ModuleStack:
         """Switch dropout, batch normalisation and the like."""
         for module in self.modules:
             module.train(mode)
+
+    def narrow(self, rows: torch.Tensor) -> None:
+        """Do nothing: modules do not slow each other down by much."""
 
     def keep(self, members: NDArray[np.bool_]) -> None:
         """Remember the present state of the members flagged."""

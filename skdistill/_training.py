@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -63,12 +63,12 @@ class Term:
     ----------
     targets : tensor of shape (1 or G, n_samples, n_classes)
         Non-negative; a row's sum is the weight of the term for that row.
-    temperature : float
+    temperature : float or tensor of shape (G, 1, 1)
         Temperature of the student's logits in this term.
     """
 
     targets: torch.Tensor
-    temperature: float
+    temperature: float | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,8 @@ def train(
     """
     import torch
 
-    watch = _Watch(
-        stack.n_members, settings, validated=data.validation_rows is not None
-    )
+    n_members = stack.n_members
+    watch = _Watch(n_members, settings, validated=data.validation_rows is not None)
     with torch_threads(N_THREADS), _shard_worker(stack, data, settings) as pool:
         optimizer = torch.optim.AdamW(
             stack.parameters(),
@@ -176,27 +175,99 @@ def train(
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        weight = _mean_one(data)
         for _ in range(settings.max_iter):
             if hook is not None:
                 hook.begin()
-            stack.training(True)
-            loss = torch.zeros(
-                stack.n_members, dtype=data.x.dtype, device=data.x.device
-            )
-            for rows in _batches(data.train_rows, settings.batch_size, generators):
-                batch = _batch(data, weight, rows)
-                losses = stack.gradient(batch, pool)
-                optimizer.step()
-                # The weights sum to 1 over a batch: this is its mean loss.
-                share = rows.shape[1] / data.train_rows.shape[1]
-                loss.add_((losses * batch.weight).sum(dim=1), alpha=share)
-            stack.keep(watch.update(_to_numpy(loss), _validate(stack, data)))
+            loss = _epoch(stack, data, settings, generators, optimizer, pool)
+            validation = _validate(stack, data)
+            stack.keep(watch.update(stack.training_members, loss, validation))
             stop = hook.end() if hook is not None else False
             if stop or not watch.active.any():
                 break
+            going_on = watch.active[stack.training_members]
+            if 2 * going_on.sum() <= len(going_on):
+                data, generators = _narrow(stack, data, generators, optimizer, going_on)
         stack.keep(watch.unfinished())
     return watch.history
+
+
+def _epoch(
+    stack: Stack,
+    data: TrainingSet,
+    settings: Settings,
+    generators: Sequence[torch.Generator],
+    optimizer: torch.optim.Optimizer,
+    pool: Executor | None,
+) -> NDArray[np.float64]:
+    """Take one pass over the training rows; return each member's mean loss."""
+    import torch
+
+    stack.training(True)
+    weight = _mean_one(data)
+    # One number a member, added up on the device and read once, at the end.
+    loss = torch.zeros(
+        len(stack.training_members), dtype=data.x.dtype, device=data.x.device
+    )
+    for rows in _batches(data.train_rows, settings.batch_size, generators):
+        batch = _batch(data, weight, rows)
+        losses = stack.gradient(batch, pool)
+        optimizer.step()
+        # The weights of a batch sum to 1 on average: this is its mean loss.
+        share = rows.shape[1] / data.train_rows.shape[1]
+        loss.add_((losses * batch.weight).sum(dim=1), alpha=share)
+    return _to_numpy(loss)
+
+
+def _narrow(
+    stack: Stack,
+    data: TrainingSet,
+    generators: Sequence[torch.Generator],
+    optimizer: torch.optim.Optimizer,
+    going_on: NDArray[np.bool_],
+) -> tuple[TrainingSet, Sequence[torch.Generator]]:
+    """Let the members that have finished leave the stack.
+
+    Parameters, moments, targets and rows of the others move together.
+    """
+    import torch
+
+    rows = torch.from_numpy(np.flatnonzero(going_on)).to(data.x.device)
+    before = stack.parameters()
+    stack.narrow(rows)
+    for old, new in zip(before, stack.parameters(), strict=True):
+        if old is new:
+            return data, generators
+        moments = optimizer.state.pop(old)
+        optimizer.state[new] = {
+            name: value[rows] if value.ndim == 2 else value
+            for name, value in moments.items()
+        }
+    optimizer.param_groups[0]["params"] = stack.parameters()
+
+    def members(values: torch.Tensor) -> torch.Tensor:
+        return values if len(values) == 1 else values[rows]
+
+    narrowed = replace(
+        data,
+        terms=[
+            Term(members(term.targets), _member_temperatures(term.temperature, rows))
+            for term in data.terms
+        ],
+        weight=None if data.weight is None else members(data.weight),
+        train_rows=members(data.train_rows),
+        validation_rows=(
+            None if data.validation_rows is None else members(data.validation_rows)
+        ),
+    )
+    if len(generators) > 1:
+        generators = [generators[int(i)] for i in np.flatnonzero(going_on)]
+    return narrowed, generators
+
+
+def _member_temperatures(
+    temperature: float | torch.Tensor, rows: torch.Tensor
+) -> float | torch.Tensor:
+    return temperature if isinstance(temperature, float) else temperature[rows]
 
 
 @contextmanager
@@ -233,9 +304,15 @@ class _Watch:
         self.history = History(n_iter=np.zeros(n_members, dtype=int))
 
     def update(
-        self, loss: NDArray[np.float64], validation: NDArray[np.float64] | None
+        self,
+        members: NDArray[np.int_],
+        loss: NDArray[np.float64],
+        validation: NDArray[np.float64] | None,
     ) -> NDArray[np.bool_]:
         """Take an epoch's losses; return the members whose parameters to keep now."""
+        loss = self._spread(members, loss)
+        if validation is not None:
+            validation = self._spread(members, validation)
         monitored = loss if validation is None else validation
         if not np.isfinite(monitored[self.active]).all():
             raise ValueError(
@@ -252,6 +329,14 @@ class _Watch:
         finished = self.active & (self.stale >= self.settings.n_iter_no_change)
         self.active = self.active & ~finished
         return improved if self.validated else finished
+
+    def _spread(
+        self, members: NDArray[np.int_], values: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return one value for each member; NaN for those that have left."""
+        spread = np.full(len(self.active), np.nan)
+        spread[members] = values
+        return spread
 
     def _record(
         self, loss: NDArray[np.float64], validation: NDArray[np.float64] | None

@@ -12,7 +12,11 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from skdistill import DistillationClassifier, SoftLabelTransformer
+from skdistill import (
+    DistillationClassifier,
+    DistillationClassifierCV,
+    SoftLabelTransformer,
+)
 from skdistill.students import (
     EstimatorStudent,
     LinearStudent,
@@ -111,6 +115,17 @@ ESTIMATORS = {
     ),
     "DistillationClassifier, frozen teacher": (
         FrozenTeacherClassifier(LOGISTIC, LinearStudent()),
+        None,
+    ),
+    "DistillationClassifierCV": (
+        DistillationClassifierCV(
+            GaussianNB(),
+            LinearStudent(),
+            temperatures=[1.0],
+            mixing_weights=[0.0, 0.5],
+            cv=3,
+            teacher_cv=2,
+        ),
         None,
     ),
     "SoftLabelTransformer": (SoftLabelTransformer(GaussianNB()), None),

@@ -71,7 +71,8 @@ def test_no_device_at_all_is_an_error(must_exist):
 
 @pytest.mark.usefixtures("no_accelerator")
 @pytest.mark.parametrize(
-    "student", [MLPStudent(device="cuda"), ModuleStudent(nn.Linear(2, 2), device="cuda")]
+    "student",
+    [MLPStudent(device="cuda"), ModuleStudent(nn.Linear(2, 2), device="cuda")],
 )
 def test_fitting_on_an_absent_device_is_an_error(student):
     with pytest.raises(ValueError, match="device='cuda' is not available here"):
@@ -198,5 +199,7 @@ def test_a_student_trained_on_cuda_predicts_where_there_is_none(student, tmp_pat
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
     }
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True
+    )
     assert_allclose(np.load(tmp_path / "proba.npy"), expected, atol=1e-6)

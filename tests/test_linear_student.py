@@ -87,7 +87,7 @@ def test_sparse_and_single_precision_inputs_give_the_same_model(
     weight = weights(len(y))
     student = linear().fit(container(X.astype(dtype)), y, sample_weight=weight)
     # In float32 the solver ends where rounding hides the slope, as scikit-learn's does.
-    rtol = 1e-4 if dtype == np.float64 else 2e-3
+    rtol = 1e-4 if dtype == np.float64 else 5e-3
     expected = logistic().fit(X, y, sample_weight=weight)
     assert_same_model(student, expected, rtol=rtol)
     assert_allclose(student.predict_proba(X), expected.predict_proba(X), atol=rtol)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -22,6 +22,9 @@ from skdistill._validation import (
     encode_labels,
     keep_fitted_on_failure,
 )
+
+#: An objective: targets and student temperature of each soft cross-entropy.
+Terms: TypeAlias = tuple[tuple[FloatArray, float], ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Problem:
     codes: IntArray
     classes: NDArray[Any]
     sample_weight: FloatArray
-    terms: tuple[tuple[FloatArray, float], ...]
+    terms: Terms
 
 
 def mix_targets(
@@ -83,7 +86,7 @@ def objective_terms(
     soft_labels: FloatArray,
     mixing_weight: float | FloatArray,
     student_temperature: float,
-) -> tuple[tuple[FloatArray, float], ...]:
+) -> Terms:
     """Write the distillation objective as a sum of soft cross-entropies.
 
     Cross-entropy is linear in its target, so at student temperature 1 labels and soft
@@ -250,12 +253,13 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         classes, codes = encode_labels(y)
         weight = check_weights(sample_weight, X, codes)
         soft = self._soft_targets(soft_labels, codes, classes)
+        mixing = np.broadcast_to(mixing_weight, codes.shape)
         present = weight > 0
         if not present.all():
             rows = np.flatnonzero(present)
             X, y, codes = _safe_indexing(X, rows), y[rows], codes[rows]
-            weight, soft = weight[rows], soft[rows]
-        terms = objective_terms(codes, soft, mixing_weight, student_temperature)
+            weight, soft, mixing = weight[rows], soft[rows], mixing[rows]
+        terms = objective_terms(codes, soft, mixing, student_temperature)
         self.classes_ = classes
         self._solve(Problem(X, y, codes, classes, weight, terms))
         return self
@@ -268,6 +272,18 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.classes_ = problem.classes
         self._solve(replace(problem, X=X))
         return self
+
+    def _fit_many(
+        self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1
+    ) -> list[BaseStudent]:
+        """Return a fitted clone for each objective on the same rows.
+
+        Here one after the other; students that can share work override this.
+        """
+        return [
+            clone(self)._fit_problem(replace(problem, terms=terms))
+            for terms in objectives
+        ]
 
     def _before_fit(self) -> None:
         """Check what the declared parameter constraints cannot say."""

@@ -161,6 +161,24 @@ class EstimatorStudent(BaseStudent):
         return np.log(np.clip(proba, np.finfo(proba.dtype).tiny, None))
 
 
+def is_predictor(estimator: Any) -> bool:
+    """Whether something is a scikit-learn classifier or regressor.
+
+    Parameters
+    ----------
+    estimator : object
+        Anything; what has no tags, as text and numbers, is neither.
+
+    Returns
+    -------
+    bool
+        True for both.
+    """
+    if not hasattr(estimator, "__sklearn_tags__"):
+        return False
+    return is_classifier(estimator) or is_regressor(estimator)
+
+
 def _last_step(estimator: Estimator) -> Estimator:
     return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
 
@@ -168,13 +186,15 @@ def _last_step(estimator: Estimator) -> Estimator:
 def _check_estimator(estimator: Estimator) -> None:
     """Raise unless the estimator can learn from soft labels."""
     name = type(estimator).__name__
-    if isinstance(estimator, BaseStudent) or is_regressor(estimator):
+    if isinstance(estimator, BaseStudent):
         return
-    if not is_classifier(estimator):
+    if not is_predictor(estimator):
         raise TypeError(
             "A student must be a classifier, a regressor, a Pipeline ending in one, or "
             f"a student of skdistill.students; got {name}."
         )
+    if is_regressor(estimator):
+        return
     if not has_fit_parameter(estimator, "sample_weight"):
         raise TypeError(
             f"A classifier learns soft labels as weighted rows, but the fit of {name} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skdistill._device import resolve_device
 from skdistill._typing import FloatArray, IntArray
-from skdistill.students._base import BaseStudent, Iterations, Problem
+from skdistill.students._base import BaseStudent, Iterations, Problem, Terms
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,11 @@ class GradientStudent(BaseStudent):
     }
 
     def _make_stack(
-        self, problem: Problem, generator: torch.Generator, seed: int, device: str
+        self,
+        problem: Problem,
+        generators: Sequence[torch.Generator],
+        seed: int,
+        device: str,
     ) -> Any:
         raise TypeError(f"{type(self).__name__} must define _make_stack.")
 
@@ -80,6 +84,20 @@ class GradientStudent(BaseStudent):
         resolve_device(self.device)
 
     def _solve(self, problem: Problem) -> None:
+        context = self._start_callbacks(problem, max_subtasks=self.max_iter)
+        inputs = self._prepare(problem)
+        stack, history = self._train(problem, inputs, [problem.terms], context)
+        self._store(stack.kept(0), history, 0)
+        self._end_callbacks(context, problem)
+
+    def _train(
+        self,
+        problem: Problem,
+        inputs: FloatArray,
+        objectives: Sequence[Terms],
+        context: Any = None,
+    ) -> tuple[Any, History]:
+        """Train one student for each objective, as one stack."""
         import torch
 
         from skdistill._training import train
@@ -87,16 +105,18 @@ class GradientStudent(BaseStudent):
         device = resolve_device(self.device)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        generator = torch.Generator().manual_seed(seed)
+        # All members start alike and see the same batches: they differ in nothing but
+        # their objectives, and each ends as it would have alone.
+        generators = [torch.Generator().manual_seed(seed) for _ in objectives]
         held_out = self._held_out_rows(problem.codes, rng)
-        data = self._tensors(problem, held_out, device)
-        stack = self._make_stack(problem, generator, seed, device)
-        context = self._start_callbacks(problem, max_subtasks=self.max_iter)
-        hook = self._epoch_hook(context, problem, lambda: stack.current(0))
+        data = self._tensors(problem, inputs, objectives, held_out, device)
+        stack = self._make_stack(problem, generators, seed, device)
+        hook = None
+        if context is not None:
+            hook = self._epoch_hook(context, problem, lambda: stack.current(0))
         with self._random_layers(seed, device):
-            history = train(stack, data, self._settings(data), [generator], hook)
-        self._store(stack.kept(0), history)
-        self._end_callbacks(context, problem)
+            history = train(stack, data, self._settings(data), generators[:1], hook)
+        return stack, history
 
     def _epoch_hook(
         self, context: Any, problem: Problem, state: Callable[[], Any]
@@ -118,7 +138,14 @@ class GradientStudent(BaseStudent):
             n_iter_no_change=self.n_iter_no_change,
         )
 
-    def _tensors(self, problem: Problem, held_out: IntArray | None, device: str) -> Any:
+    def _tensors(
+        self,
+        problem: Problem,
+        inputs: FloatArray,
+        objectives: Sequence[Terms],
+        held_out: IntArray | None,
+        device: str,
+    ) -> Any:
         """Move the problem to the device, as the loop wants it."""
         import torch
 
@@ -127,21 +154,23 @@ class GradientStudent(BaseStudent):
         def floats(values: FloatArray) -> torch.Tensor:
             # A copy where the type differs or the memory is read-only, as torch needs.
             array = np.require(values, dtype=self.dtype, requirements="W")
-            return torch.from_numpy(array).to(device)[None]
+            return torch.from_numpy(array).to(device)
 
-        uniform = problem.sample_weight.min() == problem.sample_weight.max()
-        rows = np.arange(len(problem.codes))
-        train_rows = rows if held_out is None else np.delete(rows, held_out)
+        def rows(indices: IntArray) -> torch.Tensor:
+            return torch.from_numpy(indices).to(device)[None]
+
+        weight = problem.sample_weight
+        uniform = weight.min() == weight.max()
+        every = np.arange(len(problem.codes))
         return TrainingSet(
-            x=floats(self._prepare(problem)),
-            terms=tuple(Term(floats(t), s) for t, s in problem.terms),
-            weight=None if uniform else floats(problem.sample_weight),
-            train_rows=torch.as_tensor(train_rows, device=device)[None],
-            validation_rows=(
-                None
-                if held_out is None
-                else torch.as_tensor(held_out, device=device)[None]
-            ),
+            x=floats(inputs)[None],
+            terms=[
+                Term(floats(targets), _temperatures(temperatures, floats))
+                for targets, temperatures in _stacked_terms(objectives, self.dtype)
+            ],
+            weight=None if uniform else floats(weight)[None],
+            train_rows=rows(every if held_out is None else np.delete(every, held_out)),
+            validation_rows=None if held_out is None else rows(held_out),
         )
 
     def _held_out_rows(
@@ -177,11 +206,40 @@ class GradientStudent(BaseStudent):
         )
         return np.sort(held_out)
 
-    def _store(self, state: Any, history: History) -> None:
+    def _store(self, state: Any, history: History, member: int) -> None:
+        """Set the fitted attributes from what the loop left."""
         for name, value in self._attributes(state).items():
             setattr(self, name, value)
-        self.n_iter_ = int(history.n_iter[0])
-        self.loss_curve_ = np.array([loss[0] for loss in history.loss])
-        scores = np.array([-loss[0] for loss in history.validation_loss])
+        self.n_iter_ = int(history.n_iter[member])
+        epochs = slice(self.n_iter_)
+        self.loss_curve_ = np.array([loss[member] for loss in history.loss[epochs]])
+        validation = history.validation_loss[epochs]
+        scores = np.array([-loss[member] for loss in validation])
         self.validation_scores_ = scores if len(scores) else None
         self.best_validation_score_ = float(scores.max()) if len(scores) else None
+
+
+def _stacked_terms(
+    objectives: Sequence[Terms], dtype: str
+) -> list[tuple[FloatArray, list[float]]]:
+    """Put the members' objectives side by side, term by term.
+
+    An objective of fewer terms than another is filled up with targets of zero.
+    """
+    stacked = []
+    for i in range(max(len(terms) for terms in objectives)):
+        filled = [terms[i] if i < len(terms) else None for terms in objectives]
+        shape = objectives[0][0][0].shape
+        targets = np.zeros((len(objectives), *shape), dtype=dtype)
+        for member, term in enumerate(filled):
+            if term is not None:
+                targets[member] = term[0]
+        stacked.append((targets, [1.0 if t is None else t[1] for t in filled]))
+    return stacked
+
+
+def _temperatures(temperatures: list[float], floats: Callable[..., Any]) -> Any:
+    """Return one number where all members have the same, else a tensor (G, 1, 1)."""
+    if len(set(temperatures)) == 1:
+        return temperatures[0]
+    return floats(np.array(temperatures).reshape(-1, 1, 1))

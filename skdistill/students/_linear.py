@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -17,7 +20,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.validation import validate_data
 
 from skdistill._typing import FloatArray, InputLike
-from skdistill.students._base import BaseStudent, Iterations, Problem
+from skdistill.students._base import BaseStudent, Iterations, Problem, Terms
 
 #: Rows predicted at a time, so that float32 inputs are never all copied to float64.
 CHUNK_ROWS = 4096
@@ -131,6 +134,21 @@ class LinearStudent(BaseStudent):
             order="C",
         )
 
+    def _fit_many(
+        self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1
+    ) -> list[BaseStudent]:
+        """Solve one objective after the other, each from the last one's solution."""
+        students: list[BaseStudent] = []
+        start = None
+        for terms in objectives:
+            student = clone(self)
+            student._start = start
+            student._fit_problem(replace(problem, terms=terms))
+            del student._start
+            start = (student.coef_, student.intercept_)
+            students.append(student)
+        return students
+
     def _solve(self, problem: Problem) -> None:
         weight = problem.sample_weight * self._row_class_weights(problem)
         objective = _Objective(problem, weight, self.C, self.fit_intercept)
@@ -156,7 +174,7 @@ class LinearStudent(BaseStudent):
 
     def _minimise(self, objective: _Objective, problem: Problem, context: Any) -> Any:
         """Run L-BFGS with scikit-learn's settings for logistic regression."""
-        present = {"x": np.zeros(objective.n_parameters)}
+        present = {"x": objective.pack(getattr(self, "_start", None))}
 
         def attributes() -> dict[str, Any]:
             coef, intercept = objective.unpack(present["x"])
@@ -223,6 +241,15 @@ class _Objective:
         self.n_outputs = 1 if n_classes == 2 else n_classes
         self.n_columns = self.X.shape[1] + int(fit_intercept)
         self.n_parameters = self.n_outputs * self.n_columns
+
+    def pack(self, start: tuple[FloatArray, FloatArray] | None) -> FloatArray:
+        """Return solver parameters: those of a known solution, or zeros."""
+        if start is None:
+            return np.zeros(self.n_parameters)
+        coef, intercept = start
+        parts = [coef, intercept[:, None]] if self.fit_intercept else [coef]
+        packed: FloatArray = np.concatenate(parts, axis=1).ravel()
+        return packed
 
     def unpack(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Split solver parameters into coefficients and intercepts (copies)."""

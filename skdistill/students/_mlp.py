@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import replace
+from itertools import pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skdistill._stack import ACTIVATIONS, MLPStack, activation_function
 from skdistill._typing import FloatArray, InputLike
-from skdistill.students._base import Problem
+from skdistill.students._base import BaseStudent, Problem, Terms
 from skdistill.students._gradient import GradientStudent
 
 if TYPE_CHECKING:
     import torch
+
+    from skdistill._training import History
+
+#: Parameters, gradients and moments of a stack stay below this: the second-level cache
+#: of a core. Larger stacks are slower than their members alone.
+STACK_CACHE_BYTES = 2**20
+
+#: Targets of a stack stay below this.
+STACK_TARGET_BYTES = 2**28
 
 #: Rows predicted at a time, so that hidden layers stay small beside X.
 CHUNK_ROWS = 16384
@@ -167,18 +183,65 @@ class MLPStudent(GradientStudent):
         return scaled
 
     def _make_stack(
-        self, problem: Problem, generator: torch.Generator, seed: int, device: str
+        self,
+        problem: Problem,
+        generators: Sequence[torch.Generator],
+        seed: int,
+        device: str,
     ) -> MLPStack:
         import torch
 
-        sizes = (self.n_features_in_, *self.hidden_layer_sizes, len(problem.classes))
         return MLPStack(
-            sizes,
+            self._layer_sizes(problem),
             self.activation,
-            [generator],
+            generators,
             device=device,
             dtype=getattr(torch, self.dtype),
         )
+
+    def _layer_sizes(self, problem: Problem) -> tuple[int, ...]:
+        return (self.n_features_in_, *self.hidden_layer_sizes, len(problem.classes))
+
+    def _fit_many(
+        self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1
+    ) -> list[BaseStudent]:
+        """Train stacks of students, each as it would have been trained alone."""
+        base = clone(self)
+        if not isinstance(base.random_state, Integral):
+            # One seed for all stacks: which of them a student is in must not matter.
+            base.random_state = check_random_state(base.random_state).randint(2**31 - 1)
+        base._validate_params()
+        base._before_fit()
+        problem = replace(problem, X=base._check_X(problem.X, reset=True))
+        base.classes_ = problem.classes
+        inputs = base._prepare(problem)
+        size = self._stack_size(base._layer_sizes(problem), problem)
+        stacks = [objectives[i : i + size] for i in range(0, len(objectives), size)]
+        with ThreadPoolExecutor(n_threads) as pool:
+            trained = pool.map(lambda o: base._train(problem, inputs, o), stacks)
+        return [
+            base._copy_fitted(stack.kept(member), history, member)
+            for stack, history in trained
+            for member in range(stack.n_members)
+        ]
+
+    def _stack_size(self, layer_sizes: tuple[int, ...], problem: Problem) -> int:
+        """Return how many students to train together.
+
+        Few enough for their parameters, gradients and moments to stay in a core's
+        cache, and for their targets to stay within a bound.
+        """
+        item = np.dtype(self.dtype).itemsize
+        n_parameters = sum((a + 1) * b for a, b in pairwise(layer_sizes))
+        in_cache = STACK_CACHE_BYTES // (4 * item * n_parameters)
+        n_targets = len(problem.codes) * len(problem.classes)
+        in_memory = STACK_TARGET_BYTES // (2 * item * n_targets)
+        return int(max(1, min(in_cache, in_memory)))
+
+    def _copy_fitted(self, state: Any, history: History, member: int) -> MLPStudent:
+        student: MLPStudent = copy(self)
+        student._store(state, history, member)
+        return student
 
     def _attributes(self, member_state: Any) -> dict[str, Any]:
         coefs, intercepts = member_state

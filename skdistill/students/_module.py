@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +161,11 @@ class ModuleStudent(GradientStudent):
         return seeded_torch_rng(seed, device)
 
     def _make_stack(
-        self, problem: Problem, generator: torch.Generator, seed: int, device: str
+        self,
+        problem: Problem,
+        generators: Sequence[torch.Generator],
+        seed: int,
+        device: str,
     ) -> ModuleStack:
         import torch
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from skdistill.students._base import BaseStudent
-from skdistill.students._estimator import EstimatorStudent
+from skdistill.students._estimator import EstimatorStudent, is_predictor
 from skdistill.students._mlp import MLPStudent
 from skdistill.students._module import ModuleStudent
 
@@ -47,7 +47,7 @@ def as_student(student: Any, *, random_state: Any = None) -> BaseStudent:
         return clone(student)
     if _is_module(student) or _is_module_class(student):
         return ModuleStudent(student, random_state=random_state)
-    if isinstance(student, Pipeline) or is_classifier(student) or is_regressor(student):
+    if isinstance(student, Pipeline) or is_predictor(student):
         return EstimatorStudent(clone(student))
     raise TypeError(
         "student must be None, a student of skdistill.students, a scikit-learn "

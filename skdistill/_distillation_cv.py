@@ -1,0 +1,549 @@
+"""DistillationClassifierCV: temperature and mixing weight by cross-validation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from joblib import cpu_count, effective_n_jobs
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.base import _fit_context
+from sklearn.metrics import check_scoring, get_scorer_names
+from sklearn.model_selection import check_cv
+from sklearn.utils import _safe_indexing
+from sklearn.utils._metadata_requests import _raise_for_params
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _check_method_params
+
+from skdistill._calibration import fit_temperature
+from skdistill._distillation import StudentClassifier
+from skdistill._soft_labels import (
+    LabelledRows,
+    Stage,
+    TeacherStageMixin,
+    TrainingRows,
+    fitted_teacher,
+    own_row_proba,
+)
+from skdistill._typing import FloatArray, InputLike, IntArray
+from skdistill._validation import check_soft_labels, keep_fitted_on_failure
+from skdistill.losses import temper_proba
+from skdistill.students._base import BaseStudent, Problem, Terms, objective_terms
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A temperature and a mixing weight."""
+
+    temperature: float | str
+    mixing_weight: float
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "mixing_weight": self.mixing_weight}
+
+
+@dataclass(frozen=True)
+class _FoldResult:
+    """What one fold says of all candidates."""
+
+    scores: FloatArray
+    temperatures: FloatArray
+    fit_time: FloatArray
+    score_time: FloatArray
+
+
+class DistillationClassifierCV(StudentClassifier):
+    r"""Distil with the temperature and mixing weight that cross-validate best.
+
+    The result is that of a grid search over :class:`DistillationClassifier`, found
+    faster: in each fold the teacher is cross-fitted once for the whole grid, and the
+    students of the grid, which differ in their targets only, are trained side by side.
+    The validation is nested: neither a student nor a teacher whose soft labels it
+    learns from has seen the rows that it is scored on.
+
+    Parameters
+    ----------
+    teacher : estimator, list of estimators or None, default=None
+        As in :class:`DistillationClassifier`. A frozen teacher that was fitted on rows
+        of X has seen the folds that its students are scored on.
+    student : student, estimator, torch module or None, default=None
+        As in :class:`DistillationClassifier`. Grids of MLPStudent are trained as
+        stacks, grids of LinearStudent from one solution to the next, all others one
+        after the other.
+    temperatures : array-like, default=(0.5, 1.0, 2.0, 4.0)
+        Temperatures to try, numbers in (0, inf) or "auto".
+    mixing_weights : array-like, default=(0.0, 0.25, 0.5, 0.75, 1.0)
+        Mixing weights to try, in [0, 1]. With 0, the ordinary student, the temperature
+        does not matter and only one student is trained. It wins ties.
+    student_temperature : float or "same", default=1.0
+        As in :class:`DistillationClassifier`.
+    cv : int, splitter, iterable or None, default=None
+        Folds that the candidates are scored on; None is 5 stratified folds.
+    teacher_cv : int, splitter, "in-sample" or None, default=None
+        Folds within the training rows of each of these, that soft labels are made by:
+        `cv` of :class:`DistillationClassifier`.
+    scoring : str or callable, default="neg_log_loss"
+        A scorer on labels; larger is better.
+    refit : bool, default=True
+        Whether to train a student on all rows with the best candidate. Needed to
+        predict.
+    one_standard_error : bool, default=False
+        Whether to take, of all candidates within one standard error of the best mean
+        score, the one with the smallest mixing weight, then the temperature nearest
+        to 1.
+    memory : str, joblib.Memory or None, default=None
+        Cache of the soft-label stage.
+    keep_teacher : bool, default=False
+        Whether to keep the teacher, fitted on all rows, as ``teacher_``.
+    n_jobs : int or None, default=None
+        Folds worked on at the same time, in threads. With one, the stacks of a fold
+        share the cores. The result is the same.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the default teacher and of the default student.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Sorted class labels.
+    cv_results_ : dict of ndarray
+        One entry a candidate, with the keys of
+        :class:`sklearn.model_selection.GridSearchCV`. Fit times are those of a stack
+        divided by its size.
+    best_index_ : int
+        The candidate chosen.
+    best_params_ : dict
+        Its temperature and mixing weight.
+    best_score_ : float
+        Its mean score.
+    scores_ : ndarray of shape (n_temperatures, n_mixing_weights, n_folds)
+        Scores of all candidates.
+    temperature_ : float
+        The temperature used in the refit, or the median over the folds without one.
+    mixing_weight_ : float
+        The mixing weight chosen.
+    student_ : student
+        The student trained on all rows, if `refit`.
+    teacher_ : estimator
+        The fitted teacher, if `refit`, `keep_teacher` and if one was used.
+    n_splits_ : int
+        Number of folds.
+    n_features_in_ : int
+        Number of features seen in `fit`, if X has any.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had any.
+
+    See Also
+    --------
+    DistillationClassifier : One temperature and one mixing weight.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from skdistill import DistillationClassifierCV
+    >>> from skdistill.students import LinearStudent
+    >>> X, y = load_iris(return_X_y=True)
+    >>> search = DistillationClassifierCV(GaussianNB(), LinearStudent()).fit(X, y)
+    >>> sorted(search.best_params_)
+    ['mixing_weight', 'temperature']
+    >>> search.scores_.shape
+    (4, 5, 5)
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **TeacherStageMixin._stage_constraints,
+        **StudentClassifier._student_constraints,
+        "temperatures": ["array-like"],
+        "mixing_weights": ["array-like"],
+        "cv": ["cv_object"],
+        "teacher_cv": [
+            Interval(Integral, 2, None, closed="left"),
+            HasMethods(["split"]),
+            StrOptions({"in-sample"}),
+            None,
+        ],
+        "scoring": [StrOptions(set(get_scorer_names())), callable],
+        "refit": ["boolean"],
+        "one_standard_error": ["boolean"],
+    }
+    del _parameter_constraints["temperature"]
+
+    def __init__(
+        self,
+        teacher: Any = None,
+        student: Any = None,
+        *,
+        temperatures: Any = (0.5, 1.0, 2.0, 4.0),
+        mixing_weights: Any = (0.0, 0.25, 0.5, 0.75, 1.0),
+        student_temperature: float | str = 1.0,
+        cv: Any = None,
+        teacher_cv: Any = None,
+        scoring: Any = "neg_log_loss",
+        refit: bool = True,
+        one_standard_error: bool = False,
+        memory: Any = None,
+        keep_teacher: bool = False,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.teacher = teacher
+        self.student = student
+        self.temperatures = temperatures
+        self.mixing_weights = mixing_weights
+        self.student_temperature = student_temperature
+        self.cv = cv
+        self.teacher_cv = teacher_cv
+        self.scoring = scoring
+        self.refit = refit
+        self.one_standard_error = one_standard_error
+        self.memory = memory
+        self.keep_teacher = keep_teacher
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return the routing of fit's metadata to the teacher and to both splitters.
+
+        Returns
+        -------
+        MetadataRouter
+            The routing.
+        """
+        to_split = MethodMapping().add(caller="fit", callee="split")
+        return (
+            super()
+            .get_metadata_routing()
+            .add(teacher_splitter=self.teacher_cv, method_mapping=to_split)
+        )
+
+    @keep_fitted_on_failure
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: InputLike,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        soft_labels: Any = None,
+        **params: Any,
+    ) -> DistillationClassifierCV:
+        """Score the grid, choose a candidate and train it on all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Inputs, as teacher and student take them.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative row weights, for teachers and students. The scores are not
+            weighted.
+        soft_labels : array-like of shape (n_samples, n_classes), default=None
+            Class probabilities in the order of the sorted classes, used instead of the
+            teacher's.
+        **params : dict
+            With metadata routing enabled, what teacher and splitters ask for.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+
+        Raises
+        ------
+        TypeError
+            If teacher or student is nothing that can be one.
+        ValueError
+            If a candidate is outside its range, or the data or what the teacher
+            returns is unusable.
+        """
+        _raise_for_params(params, self, "fit")
+        candidates = self._candidates()
+        student = self._new_student(
+            [(c.temperature, c.mixing_weight) for c in candidates]
+        )
+        rows = self._check_rows(X, y, sample_weight)
+        if soft_labels is not None:
+            soft_labels = check_soft_labels(
+                soft_labels,
+                n_samples=len(rows.y),
+                classes=rows.classes,
+                name="soft_labels",
+            )
+        student._check_X(X, reset=True)
+        for name in ("student_", "teacher_"):
+            self.__dict__.pop(name, None)
+        grid = _Grid(self, student, candidates, rows, soft_labels, params)
+        results = self._score_folds(grid)
+        self.classes_ = rows.classes
+        self._store_results(candidates, results)
+        if self.refit:
+            self._refit(grid, candidates[self.best_index_])
+        return self
+
+    def _candidates(self) -> list[_Candidate]:
+        """Return the grid, temperatures first, after checking its values."""
+        temperature = _Values(
+            "temperatures", Interval(Real, 0, np.inf, closed="neither")
+        )
+        mixing = _Values("mixing_weights", Interval(Real, 0, 1, closed="both"))
+        temperatures = temperature.check(self.temperatures, ("auto",))
+        mixing_weights = mixing.check(self.mixing_weights)
+        in_sample = isinstance(self.teacher_cv, str) and self.teacher_cv == "in-sample"
+        if "auto" in temperatures and in_sample:
+            raise ValueError(
+                "temperatures with 'auto' need out-of-fold probabilities, but "
+                "teacher_cv='in-sample' has none. Leave one of them out."
+            )
+        return [_Candidate(t, float(a)) for t in temperatures for a in mixing_weights]
+
+    def _score_folds(self, grid: _Grid) -> list[_FoldResult]:
+        splitter = check_cv(self.cv, grid.rows.y, classifier=True)
+        folds = list(splitter.split(grid.rows.X, grid.rows.y, **grid.split_params))
+        self.n_splits_ = len(folds)
+        n_jobs = effective_n_jobs(self.n_jobs)
+        # Threads: students leave Python's lock alone while they train, and the rows
+        # need not be copied.
+        return Parallel(n_jobs=n_jobs, prefer="threads")(
+            delayed(grid.score)(train, test, cpu_count() if n_jobs == 1 else 1)
+            for train, test in folds
+        )
+
+    def _store_results(
+        self, candidates: list[_Candidate], results: list[_FoldResult]
+    ) -> None:
+        scores = np.column_stack([result.scores for result in results])
+        shape = (len(list(self.temperatures)), len(list(self.mixing_weights)), -1)
+        self.scores_ = scores.reshape(shape)
+        self.cv_results_ = _as_cv_results(candidates, results)
+        self.best_index_ = _choose(candidates, scores, self.one_standard_error)
+        best = candidates[self.best_index_]
+        self.best_params_ = best.params
+        self.best_score_ = float(scores[self.best_index_].mean())
+        used = [result.temperatures[self.best_index_] for result in results]
+        self.temperature_ = float(np.median(used))
+        self.mixing_weight_ = best.mixing_weight
+
+    def _refit(self, grid: _Grid, best: _Candidate) -> None:
+        """Train the best candidate on all rows."""
+        stage, labelled = grid.stage(np.arange(len(grid.rows.y)))
+        proba = grid.proba(stage, labelled, np.arange(len(grid.rows.y)), [best])
+        self.temperature_, terms = grid.objective(labelled, grid.rows, proba, best)
+        problem = grid.problem(labelled, grid.rows)
+        (self.student_,) = grid.student._fit_many(problem, [terms], cpu_count())
+        used = best.mixing_weight > 0 and grid.soft_labels is None
+        if self.keep_teacher and used:
+            self.teacher_ = fitted_teacher(stage, labelled)
+
+
+class _Grid:
+    """The grid on its data: makes the objectives of a part of the rows."""
+
+    def __init__(
+        self,
+        search: DistillationClassifierCV,
+        student: BaseStudent,
+        candidates: list[_Candidate],
+        rows: TrainingRows,
+        soft_labels: FloatArray | None,
+        params: dict[str, Any],
+    ) -> None:
+        self.student = student
+        self.candidates = candidates
+        self.rows = rows
+        self.soft_labels = soft_labels
+        self.student_temperature = search.student_temperature
+        self.scorer = check_scoring(search, search.scoring)
+        self.teacher = search._resolved_teacher()
+        routed = search._routed(self.teacher, rows, params)
+        self.fit_params = routed["teacher"]
+        self.split_params = routed["splitter"]
+        self.teacher_split_params = routed["teacher_splitter"]
+        self._stage = Stage(self.teacher, search.teacher_cv, search.memory, None)
+
+    def stage(self, train: IntArray) -> tuple[Stage, LabelledRows]:
+        """Return the stage and the present ones of some rows."""
+        X = self.rows.X
+        fit_params = _check_method_params(X, params=self.fit_params, indices=train)
+        split_params = _check_method_params(
+            X, params=self.teacher_split_params, indices=train
+        )
+        return self._stage, self.rows.take(train).labelled(fit_params, split_params)
+
+    def proba(
+        self,
+        stage: Stage,
+        labelled: LabelledRows,
+        train: IntArray,
+        candidates: list[_Candidate],
+    ) -> FloatArray | None:
+        """Return soft labels of the present ones of some rows; None if not needed."""
+        if all(candidate.mixing_weight == 0 for candidate in candidates):
+            return None
+        if self.soft_labels is not None:
+            return self.soft_labels[train[self.rows.present()[train]]]
+        return own_row_proba(stage, labelled)
+
+    def problem(self, labelled: LabelledRows, rows: TrainingRows) -> Problem:
+        """Return the students' problem, but for its objective."""
+        present = rows.present()
+        weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
+        weight = weight[present]
+        return Problem(
+            labelled.X, labelled.y, labelled.codes, labelled.classes, weight, ()
+        )
+
+    def objective(
+        self,
+        labelled: LabelledRows,
+        rows: TrainingRows,
+        proba: FloatArray | None,
+        candidate: _Candidate,
+    ) -> tuple[float, Terms]:
+        """Return a candidate's temperature, as a number, and its objective."""
+        if proba is None or candidate.mixing_weight == 0:
+            labels = np.eye(len(labelled.classes))[labelled.codes]
+            known = candidate.temperature != "auto"
+            temperature = candidate.temperature if known else 1.0
+            return float(temperature), objective_terms(labelled.codes, labels, 0.0, 1.0)
+        temperature = candidate.temperature
+        if temperature == "auto":
+            weight = None if rows.weight is None else rows.weight[rows.weight > 0]
+            temperature = fit_temperature(labelled.codes, proba, sample_weight=weight)
+        same = self.student_temperature == "same"
+        terms = objective_terms(
+            labelled.codes,
+            temper_proba(proba, temperature),
+            candidate.mixing_weight,
+            float(temperature if same else self.student_temperature),
+        )
+        return float(temperature), terms
+
+    def score(self, train: IntArray, test: IntArray, n_threads: int) -> _FoldResult:
+        """Train all candidates on some rows and score them on others."""
+        start = time.perf_counter()
+        rows = self.rows.take(train)
+        stage, labelled = self.stage(train)
+        proba = self.proba(stage, labelled, train, self.candidates)
+        # With mixing weight 0 all temperatures are one and the same student.
+        trained = list(dict.fromkeys(_key(c) for c in self.candidates))
+        first = {key: self._first(key) for key in trained}
+        objectives = {
+            key: self.objective(labelled, rows, proba, first[key]) for key in trained
+        }
+        terms = [objectives[key][1] for key in trained]
+        problem = self.problem(labelled, rows)
+        students = dict(
+            zip(trained, self.student._fit_many(problem, terms, n_threads), strict=True)
+        )
+        fit_time = (time.perf_counter() - start) / len(self.candidates)
+        return self._scored(students, objectives, test, fit_time)
+
+    def _first(self, key: tuple[Any, float]) -> _Candidate:
+        return next(c for c in self.candidates if _key(c) == key)
+
+    def _scored(
+        self,
+        students: dict[tuple[Any, float], BaseStudent],
+        objectives: dict[tuple[Any, float], tuple[float, Terms]],
+        test: IntArray,
+        fit_time: float,
+    ) -> _FoldResult:
+        X_test = _safe_indexing(self.rows.X, test)
+        y_test = self.rows.y[test]
+        scores, times = {}, {}
+        for key, student in students.items():
+            start = time.perf_counter()
+            scores[key] = self.scorer(student, X_test, y_test)
+            times[key] = time.perf_counter() - start
+        keys = [_key(candidate) for candidate in self.candidates]
+        return _FoldResult(
+            scores=np.array([scores[key] for key in keys], dtype=float),
+            temperatures=np.array([objectives[key][0] for key in keys]),
+            fit_time=np.full(len(keys), fit_time),
+            score_time=np.array([times[key] for key in keys]),
+        )
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Checks the values of one axis of the grid."""
+
+    name: str
+    interval: Interval
+
+    def check(self, values: Any, words: Sequence[str] = ()) -> list[Any]:
+        values = list(values)
+        allowed = f"{self.interval}" + "".join(f" or {word!r}" for word in words)
+        if not values:
+            raise ValueError(f"{self.name} must hold at least one value, got none.")
+        for value in values:
+            is_word = isinstance(value, str) and value in words
+            if not is_word and not self.interval.is_satisfied_by(value):
+                raise ValueError(
+                    f"each of {self.name} must be {allowed}, got {value!r}."
+                )
+        return values
+
+
+def _key(candidate: _Candidate) -> tuple[Any, float]:
+    """Identify candidates that stand for the same student."""
+    labels_only = candidate.mixing_weight == 0
+    return (None if labels_only else candidate.temperature, candidate.mixing_weight)
+
+
+def _choose(
+    candidates: list[_Candidate], scores: FloatArray, one_standard_error: bool
+) -> int:
+    """Return the position of the candidate with the best mean score.
+
+    Ties go to the smaller mixing weight: what labels alone can do needs no teacher.
+    """
+    mean = scores.mean(axis=1)
+    best = float(np.nanmax(mean))
+    bound = best
+    if one_standard_error:
+        spread = scores[int(np.nanargmax(mean))]
+        bound -= float(spread.std(ddof=1)) / len(spread) ** 0.5
+
+    def simplicity(i: int) -> tuple[float, float]:
+        temperature = candidates[i].temperature
+        distance = abs(np.log(temperature)) if temperature != "auto" else 0.0
+        return candidates[i].mixing_weight, float(distance)
+
+    return min((int(i) for i in np.flatnonzero(mean >= bound)), key=simplicity)
+
+
+def _as_cv_results(
+    candidates: list[_Candidate], results: list[_FoldResult]
+) -> dict[str, Any]:
+    """Lay the scores out as GridSearchCV does."""
+    table: dict[str, Any] = {}
+    for name in ("fit_time", "score_time"):
+        times = np.column_stack([getattr(result, name) for result in results])
+        table[f"mean_{name}"] = times.mean(axis=1)
+        table[f"std_{name}"] = times.std(axis=1)
+    params = [candidate.params for candidate in candidates]
+    for name in ("temperature", "mixing_weight"):
+        values: NDArray[Any] = np.array([p[name] for p in params], dtype=object)
+        if all(isinstance(value, Real) for value in values):
+            values = values.astype(float)
+        table[f"param_{name}"] = np.ma.array(values, mask=False)
+    table["params"] = params
+    for i, result in enumerate(results):
+        table[f"split{i}_test_score"] = result.scores
+    scores = np.column_stack([result.scores for result in results])
+    mean = scores.mean(axis=1)
+    table["mean_test_score"] = mean
+    table["std_test_score"] = scores.std(axis=1)
+    worst_last = np.nan_to_num(-mean, nan=np.inf)
+    table["rank_test_score"] = rankdata(worst_last, method="min").astype(np.int32)
+    return table

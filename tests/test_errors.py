@@ -1,0 +1,508 @@
+"""Bad input: errors name the parameter and the remedy, before anything is trained."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from stubs import BrokenTeacher, LabelTeacher, LoggedTeacher, n_fits
+from torch import nn
+
+from skdistill import DistillationClassifier, SoftLabelTransformer
+from skdistill.students import (
+    EstimatorStudent,
+    LinearStudent,
+    MLPStudent,
+    ModuleStudent,
+)
+
+
+@pytest.fixture
+def distilled(fit_log):
+    return DistillationClassifier(LoggedTeacher(fit_log), LinearStudent(), cv=3)
+
+
+@pytest.fixture
+def refused(distilled, three_classes, fit_log):
+    """Check that a fit fails before the teacher is fitted."""
+
+    def check(error, message, *, X=None, y=None, params=None, **fit_params):
+        distilled.set_params(**(params or {}))
+        X = three_classes[0] if X is None else X
+        y = three_classes[1] if y is None else y
+        with pytest.raises(error, match=message):
+            distilled.fit(X, y, **fit_params)
+        assert n_fits(fit_log) == 0
+        assert not hasattr(distilled, "classes_")
+
+    return check
+
+
+# -- parameters --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("temperature", 0, r"a float in the range \(0.0, inf\) or .*'auto'"),
+        ("temperature", -1, r"a float in the range \(0.0, inf\)"),
+        ("temperature", np.nan, r"a float in the range \(0.0, inf\)"),
+        ("temperature", np.inf, r"a float in the range \(0.0, inf\)"),
+        ("temperature", "hot", r"a str among \{'auto'\}"),
+        ("temperature", None, r"a float in the range \(0.0, inf\)"),
+        ("mixing_weight", -0.1, r"a float in the range \[0.0, 1.0\]"),
+        ("mixing_weight", 1.1, r"a float in the range \[0.0, 1.0\]"),
+        ("mixing_weight", np.nan, r"a float in the range \[0.0, 1.0\]"),
+        ("mixing_weight", "half", r"a float in the range \[0.0, 1.0\]"),
+        ("student_temperature", 0, r"a float in the range \(0.0, inf\) or .*'same'"),
+        ("student_temperature", "auto", r"a str among \{'same'\}"),
+        ("student_temperature", np.nan, r"a float in the range \(0.0, inf\)"),
+        ("cv", "out-of-sample", r"'in-sample'"),
+        ("memory", 3, r"cache"),
+        ("keep_teacher", "no", r"bool"),
+        ("n_jobs", 1.5, r"an instance of 'int' or None"),
+        ("random_state", "seed", r"an int in the range.*RandomState"),
+    ],
+)
+def test_parameters_are_refused_with_what_is_allowed(name, value, allowed, refused):
+    message = rf"(?s)'{name}' parameter of DistillationClassifier .*{allowed}.* Got "
+    message += re.escape(repr(value))
+    refused(ValueError, message, params={name: value})
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"student__C": -1}, r"'C' parameter of LinearStudent .* Got -1"),
+        (
+            {"student": MLPStudent(max_iter=0)},
+            r"'max_iter' parameter of MLPStudent .* Got 0",
+        ),
+        (
+            {"student": MLPStudent((8, 0))},
+            r"hidden_layer_sizes must hold integers of at least 1, got \(8, 0\)",
+        ),
+        (
+            {"student": EstimatorStudent(DecisionTreeClassifier(), min_proba=1)},
+            r"'min_proba' parameter of EstimatorStudent .* Got 1",
+        ),
+    ],
+)
+def test_parameters_of_the_student_are_refused(params, message, refused):
+    refused(ValueError, message, params=params)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (LabelTeacher(), r"predict_proba or decision_function, got LabelTeacher"),
+        (KNeighborsRegressor(), r"classifier, got the regressor KNeighborsRegressor"),
+        (
+            make_pipeline(StandardScaler(), DecisionTreeRegressor()),
+            r"classifier, got the regressor Pipeline",
+        ),
+        (StandardScaler(), r"decision_function, got StandardScaler"),
+        (GaussianNB, r"must be an instance, got the class GaussianNB"),
+        ("forest", r"^teacher must be a classifier .*, got str"),
+        (3, r"^teacher must be a classifier .*, got int"),
+    ],
+)
+def test_teachers_that_cannot_be(teacher, message, three_classes):
+    for estimator in (
+        DistillationClassifier(teacher, LinearStudent()),
+        SoftLabelTransformer(teacher),
+    ):
+        with pytest.raises(TypeError, match=message):
+            estimator.fit(*three_classes)
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        (KNeighborsClassifier(), r"KNeighborsClassifier does not take sample_weight"),
+        (RidgeClassifier(), r"RidgeClassifier has no predict_proba"),
+        (LinearSVC(), r"LinearSVC has no predict_proba.* CalibratedClassifierCV"),
+        (
+            make_pipeline(StandardScaler(), KNeighborsClassifier()),
+            r"KNeighborsClassifier does not take sample_weight",
+        ),
+        (
+            make_pipeline(StandardScaler(), StandardScaler()),
+            r"must be a classifier, a regressor, .* got StandardScaler",
+        ),
+        (
+            make_pipeline(StandardScaler(), "passthrough"),
+            r"must be a classifier, a regressor, .* got str",
+        ),
+        (StandardScaler(), r"^student must be None, .* got StandardScaler"),
+        ("mlp", r"^student must be None, .* got str"),
+        (object(), r"^student must be None, .* got object"),
+        (LinearStudent, r"^student must be an instance, got the class LinearStudent"),
+    ],
+)
+def test_students_that_cannot_be(student, message, refused):
+    refused(TypeError, message, params={"student": student})
+
+
+def test_a_tree_has_no_student_temperature(refused):
+    tree = DecisionTreeClassifier()
+    message = r"^student_temperature='same' needs .* DecisionTreeClassifier has no logits"
+    refused(
+        ValueError,
+        message,
+        params={"student": tree, "student_temperature": "same", "temperature": 2.0},
+    )
+    refused(
+        ValueError,
+        r"^student_temperature=3.0 needs a student trained on cross-entropy",
+        params={"student": tree, "student_temperature": 3.0},
+    )
+    refused(
+        ValueError,
+        r"^student_temperature='same' needs",
+        params={"temperature": "auto", "student_temperature": "same"},
+    )
+
+
+def test_a_student_temperature_that_changes_nothing_is_taken(distilled, three_classes):
+    tree = DecisionTreeClassifier(random_state=0)
+    distilled.set_params(student=tree, student_temperature="same").fit(*three_classes)
+    distilled.set_params(student_temperature=3.0, mixing_weight=0.0).fit(*three_classes)
+    assert distilled.mixing_weight_ == 0.0
+
+
+def test_a_pipeline_of_our_students_takes_a_student_temperature(
+    distilled, three_classes
+):
+    X, y = three_classes
+    settings = {"student_temperature": "same", "temperature": 3.0}
+    distilled.set_params(**settings, mixing_weight=1.0, student__tol=1e-9)
+    distilled.set_params(teacher=LogisticRegression(tol=1e-9))
+    teacher_sees_scaled = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-9))
+    alone = clone(distilled).fit(StandardScaler().fit_transform(X), y)
+    distilled.set_params(student=make_pipeline(StandardScaler(), LinearStudent()))
+    distilled.fit(X, y)
+    expected = alone.predict_proba(StandardScaler().fit_transform(X))
+    np.testing.assert_allclose(distilled.predict_proba(X), expected, atol=1e-6)
+
+
+def test_auto_temperature_needs_rows_that_the_teacher_has_not_seen(refused):
+    refused(
+        ValueError,
+        r"^temperature='auto' fits .* cv='in-sample' has none: .* Use another cv, or a",
+        params={"temperature": "auto", "cv": "in-sample"},
+    )
+
+
+@pytest.mark.parametrize("student", [MLPStudent(), ModuleStudent(nn.Linear(4, 3))])
+def test_the_device_must_be_there(student, refused):
+    refused(
+        ValueError,
+        r"^device='banana' is not a torch device; use 'auto' or one of \[.*'cpu'\]",
+        params={"student": student.set_params(device="banana")},
+    )
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    refused(
+        ValueError,
+        r"^device='cuda' is not available here; use 'auto' or one of \[.*'cpu'\]",
+        params={"student": student.set_params(device="cuda")},
+    )
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_module_must_return_one_logit_a_class(bare, three_classes, soft_labels):
+    student = nn.Linear(4, 7) if bare else ModuleStudent(nn.Linear(4, 7), device="cpu")
+    distilled = DistillationClassifier(GaussianNB(), student, random_state=0)
+    with pytest.raises(
+        ValueError, match=r"^module must return logits .* = \(2, 3\) .* got \(2, 7\)"
+    ):
+        distilled.fit(*three_classes, soft_labels=soft_labels)
+
+
+def test_a_module_of_the_wrong_shape_is_refused_before_the_teacher_is_fitted(refused):
+    refused(
+        ValueError,
+        r"^module must return logits .* = \(2, 3\) .* got \(2, 7\)",
+        params={"student": ModuleStudent(nn.Linear(4, 7), device="cpu")},
+    )
+
+
+# -- what the teacher returns ------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["cross-fitted", "in-sample", "frozen"])
+@pytest.mark.parametrize(
+    ("defect", "message"),
+    [
+        ("nan", r"row 2 is not finite \(\d+ such rows\); it is \[nan 0.5 0.5\]"),
+        ("inf", r"row 2 is not finite"),
+        ("negative", r"row 2 has a negative value .* it is \[-0.25 +0.75 +0.5 +\]"),
+        ("sum", r"row 2 does not sum to 1 within 0.001 .* it is \[0.5 0.5 0.5\]"),
+        ("columns", r"must have shape .* = \(\d+, 3\), got \(\d+, 4\)"),
+        ("rows", r"must have shape .* = \(\d+, 3\), got \(\d+, 3\)"),
+        ("one-dimensional", r"must have shape .* = \(\d+, 3\), got \(\d+,\)"),
+    ],
+)
+def test_the_output_of_the_teacher_is_checked(how, defect, message, three_classes):
+    teacher = BrokenTeacher(defect)
+    if how == "frozen":
+        teacher = FrozenEstimator(teacher.fit(*three_classes))
+    distilled = DistillationClassifier(
+        teacher, LinearStudent(), cv="in-sample" if how == "in-sample" else None
+    )
+    with pytest.raises(ValueError, match="^the output of teacher BrokenTeacher.*") as e:
+        distilled.fit(*three_classes)
+    assert re.search(message, str(e.value))
+
+
+def test_rounding_is_no_error(three_classes):
+    """A teacher of float32 or a table of three digits."""
+    X, y = three_classes
+    proba = np.full((len(y), 3), 0.333)
+    distilled = DistillationClassifier(student=LinearStudent(), mixing_weight=1.0)
+    distilled.fit(X, y, soft_labels=proba)
+    np.testing.assert_allclose(distilled.predict_proba(X), 1 / 3, atol=1e-6)
+
+
+def test_a_teacher_of_more_classes_is_refused(two_classes):
+    X, y = two_classes
+    teacher = FrozenEstimator(GaussianNB().fit(X, np.arange(len(y)) % 3))
+    with pytest.raises(
+        ValueError, match=r"^teacher GaussianNB knows the classes \[2\], which are not"
+    ):
+        DistillationClassifier(teacher, LinearStudent()).fit(X, y)
+
+
+def test_scores_that_are_not_finite_are_refused(two_classes):
+    X, y = two_classes
+
+    class Infinite(LinearSVC):
+        def decision_function(self, X):
+            scores = super().decision_function(X)
+            scores[3] = np.inf
+            return scores
+
+    with pytest.raises(ValueError, match="decision_function of teacher Infinite: row 3"):
+        DistillationClassifier(Infinite(), LinearStudent()).fit(X, y)
+
+
+def test_a_frozen_teacher_must_be_fitted(three_classes):
+    distilled = DistillationClassifier(FrozenEstimator(GaussianNB()), LinearStudent())
+    with pytest.raises(ValueError, match="GaussianNB"):
+        distilled.fit(*three_classes)
+
+
+# -- soft labels in hand -----------------------------------------------------------
+
+THIRDS = np.full((120, 3), 1 / 3)
+
+
+def broken(value):
+    proba = THIRDS.copy()
+    proba[2:] = value
+    return proba
+
+
+@pytest.mark.parametrize("unlabeled", [False, True])
+@pytest.mark.parametrize(
+    ("proba", "message"),
+    [
+        (THIRDS[:100], r"must have shape .* = \(120, 3\), got \(100, 3\)"),
+        (THIRDS[:, :2], r"must have shape .* = \(120, 3\), got \(120, 2\)"),
+        (THIRDS[:, 0], r"must have shape .* = \(120, 3\), got \(120,\)"),
+        (THIRDS.tolist()[0], r"must have shape .* = \(120, 3\), got \(3,\)"),
+        (np.full((120, 3), "a"), r"must be a numeric array"),
+        (broken(np.nan), r": row 2 is not finite"),
+        (broken([-0.5, 1, 0.5]), r": row 2 has a negative value"),
+        (broken([0.5, 1, 0.5]), r": row 2 does not sum to 1"),
+        (broken(0), r": row 2 does not sum to 1"),
+        (
+            pd.DataFrame(THIRDS, columns=["ant", "bee", "cow"]),
+            r"has the columns \['ant', 'bee', 'cow'\], but the classes in y are \['ant",
+        ),
+        (
+            pd.DataFrame(THIRDS[:, :2], columns=["ant", "bee"]),
+            r"has the columns \['ant', 'bee'\], but the classes in y are \['ant",
+        ),
+    ],
+)
+def test_soft_labels_are_checked(proba, message, unlabeled, refused, three_classes):
+    X, y = three_classes
+    y = np.array(["ant", "bee", "cat"])[y]
+    if unlabeled:
+        name = "soft_labels_unlabeled"
+        given = {"X_unlabeled": X, name: proba}
+    else:
+        name = "soft_labels"
+        given = {name: proba}
+    refused(ValueError, f"^{name}:? ?{message}", y=y, **given)
+
+
+def test_one_column_of_two_is_explained(two_classes):
+    X, y = two_classes
+    with pytest.raises(ValueError, match=r"pass both columns: np.column_stack\(\[1 - p"):
+        DistillationClassifier(student=LinearStudent()).fit(
+            X, y, soft_labels=np.full(len(y), 0.5)
+        )
+
+
+def test_columns_of_a_frame_are_taken_by_name(three_classes, soft_labels):
+    X, y = three_classes
+    names = np.array(["ant", "bee", "cat"])
+    distilled = DistillationClassifier(student=LinearStudent(), mixing_weight=1.0)
+    expected = clone(distilled).fit(X, names[y], soft_labels=soft_labels)
+    named = pd.DataFrame(soft_labels, columns=names)[["cat", "ant", "bee"]]
+    unnamed = pd.DataFrame(soft_labels)
+    for given in (named, unnamed):
+        distilled.fit(X, names[y], soft_labels=given)
+        assert_array_equal(distilled.predict_proba(X), expected.predict_proba(X))
+
+
+def test_soft_labels_are_no_y(refused, soft_labels):
+    refused(
+        ValueError,
+        r"^y must hold one class label a row.* go into the argument soft_labels",
+        y=soft_labels,
+    )
+
+
+def test_soft_labels_of_no_rows(refused, three_classes):
+    refused(
+        ValueError,
+        r"^soft_labels_unlabeled was passed without X_unlabeled",
+        soft_labels_unlabeled=THIRDS,
+    )
+
+
+def test_unlabelled_rows_must_have_the_columns_of_the_others(refused, three_classes):
+    X, _ = three_classes
+    message = r"^X_unlabeled does not fit X: .*3 features.* expecting 4"
+    refused(ValueError, message, X_unlabeled=X[:, :3])
+    table = pd.DataFrame(X, columns=list("abcd"))
+    message = r"(?s)^X_unlabeled does not fit X: The feature names .*- e"
+    refused(ValueError, message, X=table, X_unlabeled=table.rename(columns={"d": "e"}))
+
+
+# -- data --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.zeros(120), r"Sample weights must contain at least one non-zero"),
+        (np.r_[-1, np.ones(119)], r"(?i)negative values in data passed to `sample_wei"),
+        (np.r_[np.nan, np.ones(119)], r"(?i)sample_weight contains NaN"),
+        (np.ones(100), r"(?i)sample_weight.shape == \(100,\), expected \(120,\)"),
+    ],
+)
+def test_weights_are_checked(weight, message, refused):
+    refused(ValueError, message, sample_weight=weight)
+
+
+def test_weights_must_leave_two_classes(refused, three_classes):
+    _, y = three_classes
+    refused(ValueError, r"sample_weight is zero only one class", sample_weight=y == 1)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (np.empty((0, 4)), [], r"0 sample\(s\) \(shape=\(0, 4\)\) while a minimum of 1"),
+        (np.empty((6, 0)), [0, 1] * 3, r"0 feature\(s\) \(shape=\(6, 0\)\) while a min"),
+        (np.ones((6, 2)), [1] * 6, r"at least 2 classes, but y contains only one class"),
+        (np.ones((6, 2)), [0, 1] * 2, r"inconsistent numbers of samples: \[6, 4\]"),
+        (np.ones((6, 2)), [0.5, 1.5, 2.5, 0, 1, 2], r"Unknown label type: continuous"),
+        (np.ones((6, 2)), [0, 1, np.nan] * 2, r"Input y contains NaN"),
+    ],
+)
+def test_data_are_checked(X, y, message, refused):
+    refused(ValueError, message, X=X, y=y)
+
+
+def test_missing_values_are_refused_where_the_student_takes_none(refused):
+    X = np.ones((120, 4))
+    X[5, 2] = np.nan
+    refused(ValueError, "Input X contains NaN", X=X)
+
+
+STUDENTS = [
+    LinearStudent(),
+    MLPStudent((4,), max_iter=5, random_state=0),
+    DecisionTreeClassifier(),
+    DecisionTreeRegressor(),
+    ModuleStudent(nn.Linear(3, 2), max_iter=5, device="cpu", random_state=0),
+]
+
+
+@pytest.mark.parametrize("student", STUDENTS, ids=lambda s: type(s).__name__)
+def test_constant_inputs_give_the_class_frequencies(student):
+    X, y = np.ones((40, 3)), np.arange(40) % 4 == 0
+    distilled = DistillationClassifier(LogisticRegression(), student, cv=2).fit(X, y)
+    proba = distilled.predict_proba(X)
+    assert np.isfinite(proba).all()
+    assert_array_equal(proba, np.tile(proba[0], (40, 1)))
+    if not isinstance(student, (MLPStudent, ModuleStudent)):
+        np.testing.assert_allclose(proba[:, 1], 0.25, atol=0.01)
+
+
+# -- after a failure ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"teacher": BrokenTeacher("nan")},
+        {"student": MLPStudent(learning_rate_init=1e30, max_iter=50, random_state=0)},
+        {"mixing_weight": 2.0},
+        {"cv": 50},
+    ],
+    ids=["teacher", "student", "parameter", "cv"],
+)
+@pytest.mark.parametrize("student", STUDENTS[:3], ids=lambda s: type(s).__name__)
+def test_a_failed_fit_leaves_an_earlier_one_usable(failure, student, three_classes):
+    X, y = three_classes
+    table = pd.DataFrame(X, columns=list("abcd"))
+    distilled = DistillationClassifier(
+        GaussianNB(), student, keep_teacher=True, cv=3
+    ).fit(table, y)
+    before = distilled.predict_proba(table)
+    state = dict(distilled.__dict__)
+    distilled.set_params(**failure)
+    with pytest.raises(ValueError, match="."):
+        distilled.fit(table[["a", "b", "c"]].iloc[::-1], np.array(["x", "y", "z"])[y])
+    assert distilled.n_features_in_ == 4
+    assert list(distilled.feature_names_in_) == list("abcd")
+    assert_array_equal(distilled.classes_, [0, 1, 2])
+    assert distilled.teacher_ is state["teacher_"]
+    assert_array_equal(distilled.predict_proba(table), before)
+
+
+@pytest.mark.parametrize("student", STUDENTS[:2], ids=lambda s: type(s).__name__)
+def test_a_failed_fit_leaves_an_earlier_student_usable(student, three_classes):
+    X, y = three_classes
+    fitted = clone(student).fit(X, y)
+    before = fitted.predict_proba(X)
+    with pytest.raises(ValueError, match="NaN"):
+        fitted.fit(np.full((6, 2), np.nan), [0, 1] * 3)
+    with pytest.raises(ValueError, match="soft_labels must have shape"):
+        fitted.fit(X[:, :2], y, soft_labels=THIRDS[:, :2])
+    assert fitted.n_features_in_ == 4
+    assert_array_equal(fitted.predict_proba(X), before)
+
+
+def test_predicting_before_fitting():
+    for method in ("predict", "predict_proba", "decision_function"):
+        with pytest.raises(ValueError, match="not fitted yet"):
+            getattr(DistillationClassifier(), method)(np.ones((2, 2)))

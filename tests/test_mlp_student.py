@@ -1,0 +1,608 @@
+import _thread
+import io
+import pickle
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import log_softmax, softmax
+from sklearn.base import clone
+from sklearn.datasets import load_digits, make_classification
+
+from skdistill.students import LinearStudent, MLPStudent
+
+FULL_BATCH = MLPStudent(
+    (8,),
+    activation="tanh",
+    batch_size=None,
+    max_iter=40,
+    learning_rate_init=0.02,
+    early_stopping=False,
+    dtype="float64",
+    random_state=0,
+)
+SMALL = MLPStudent((8,), max_iter=5, random_state=0)
+
+
+def data(n_samples=200, n_classes=3, seed=0):
+    return make_classification(
+        n_samples,
+        n_features=6,
+        n_informative=4,
+        n_classes=n_classes,
+        flip_y=0.2,
+        random_state=seed,
+    )
+
+
+def soft(n_samples, n_classes=3):
+    return np.random.default_rng(2).dirichlet(np.ones(n_classes), size=n_samples)
+
+
+def variant(student, **params):
+    return clone(student).set_params(**params)
+
+
+def parameters(student):
+    return [*student.coefs_, *student.intercepts_]
+
+
+def assert_same_bytes(first, second):
+    for a, b in zip(parameters(first), parameters(second), strict=True):
+        assert a.dtype == b.dtype
+        assert a.tobytes() == b.tobytes()
+
+
+class Recorder:
+    """Keeps the logits at each epoch's end; may do something after each."""
+
+    def __init__(self, X=None, after=None):
+        self.X = X
+        self.after = after
+        self.proba = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name != "epoch":
+            return None
+        if self.X is not None:
+            self.proba.append(fitted_estimator.predict_proba(self.X))
+        return self.after() if self.after is not None else None
+
+    def teardown(self, estimator, context):
+        pass
+
+
+# -- reproducible ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_the_same_seed_gives_the_same_bytes(early_stopping):
+    X, y = data()
+    student = variant(SMALL, early_stopping=early_stopping, batch_size=32)
+    first, second = clone(student).fit(X, y), clone(student).fit(X, y)
+    assert_same_bytes(first, second)
+    assert_array_equal(first.loss_curve_, second.loss_curve_)
+    assert_same_bytes(first, clone(student).fit(X, y, soft_labels=np.eye(3)[y]))
+
+
+def test_another_seed_gives_another_student():
+    X, y = data()
+    first = clone(SMALL).fit(X, y)
+    second = variant(SMALL, random_state=1).fit(X, y)
+    assert np.abs(first.predict_proba(X) - second.predict_proba(X)).max() > 0.01
+
+
+def test_a_random_state_instance_moves_on():
+    X, y = data()
+    rng = np.random.RandomState(0)
+    student = MLPStudent((8,), max_iter=2, random_state=rng)
+    first = student.fit(X, y).coefs_[0]
+    assert not np.array_equal(first, student.fit(X, y).coefs_[0])
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_the_global_generators_are_left_alone(early_stopping):
+    X, y = data()
+    before_numpy = np.random.get_state()[1:]  # noqa: NPY002
+    before_torch = torch.get_rng_state()
+    variant(SMALL, early_stopping=early_stopping, batch_size=32).fit(X, y)
+    after_numpy = np.random.get_state()[1:]  # noqa: NPY002
+    assert_array_equal(before_numpy[0], after_numpy[0])
+    assert before_numpy[1:] == after_numpy[1:]
+    assert torch.equal(torch.get_rng_state(), before_torch)
+
+
+# -- when to stop ------------------------------------------------------------------
+
+
+def test_early_stopping_keeps_the_best_epoch():
+    X, y = data()
+    recorder = Recorder(X)
+    student = MLPStudent(
+        (32,),
+        max_iter=40,
+        learning_rate_init=0.05,
+        early_stopping=True,
+        validation_fraction=0.3,
+        n_iter_no_change=5,
+        random_state=0,
+    ).set_callbacks(recorder)
+    student.fit(X, y)
+    best = int(np.argmax(student.validation_scores_))
+    assert student.best_validation_score_ == student.validation_scores_.max()
+    assert 0 < best < student.n_iter_ - 1 < 39
+    assert_allclose(student.predict_proba(X), recorder.proba[best], rtol=1e-12)
+    assert not np.allclose(recorder.proba[-1], recorder.proba[best], atol=1e-3)
+    shorter = variant(student, max_iter=best + 1).set_callbacks().fit(X, y)
+    assert_same_bytes(shorter, student)
+
+
+def test_the_validation_score_is_minus_the_loss_on_held_out_rows():
+    """All rows of a class are alike, so that the held-out rows need not be known."""
+    y = np.repeat([0, 1], 50)
+    X = y[:, None].astype(float)
+    P = np.array([[0.7, 0.3], [0.2, 0.8]])[y]
+    weight = np.array([1.0, 3.0])[y]
+    student = MLPStudent(
+        (4,), max_iter=20, early_stopping=True, dtype="float64", random_state=0
+    ).fit(X, y, sample_weight=weight, soft_labels=P)
+    losses = -(P * student.predict_log_proba(X)).sum(axis=1)
+    expected = -np.average(losses, weights=weight)
+    assert_allclose(student.best_validation_score_, expected, rtol=1e-9)
+
+
+def test_no_improvement_stops_the_training():
+    X, y = data()
+    P = np.full((len(y), 3), 1 / 3)
+    settings = {"max_iter": 200, "n_iter_no_change": 3, "tol": 0.5}
+    for early_stopping in (False, True):
+        student = variant(SMALL, early_stopping=early_stopping, **settings)
+        student.fit(X, y, soft_labels=P)
+        assert student.n_iter_ <= 8
+
+
+def test_without_early_stopping_the_last_epoch_is_kept():
+    X, y = data()
+    recorder = Recorder(X)
+    student = clone(SMALL).set_callbacks(recorder).fit(X, y)
+    assert student.validation_scores_ is None
+    assert student.best_validation_score_ is None
+    assert_allclose(student.predict_proba(X), recorder.proba[-1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n_samples", "stops"), [(490, False), (491, True)])
+def test_auto_holds_rows_out_where_they_are_at_least_fifty(n_samples, stops):
+    X, y = data(n_samples)
+    auto = variant(SMALL, max_iter=2).fit(X, y)
+    fixed = variant(SMALL, max_iter=2, early_stopping=stops).fit(X, y)
+    assert (auto.validation_scores_ is not None) == stops
+    assert_same_bytes(auto, fixed)
+
+
+def test_a_class_of_a_single_row_is_learned_and_not_held_out():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(61, 2))
+    y = np.repeat([0, 1, 2], [30, 30, 1])
+    X[:, 0] += 4 * y
+    X[60] = [20.0, 20.0]
+    for seed in range(5):
+        student = MLPStudent(
+            (16,),
+            max_iter=60,
+            batch_size=8,
+            learning_rate_init=0.02,
+            early_stopping=True,
+            n_iter_no_change=60,
+            random_state=seed,
+        ).fit(X, y)
+        assert student.validation_scores_ is not None
+        assert student.predict(X[60:])[0] == 2
+
+
+def test_too_few_rows_to_hold_out_is_an_error_that_says_what_to_do():
+    X = np.arange(4.0)[:, None]
+    with pytest.raises(ValueError, match="Set early_stopping=False"):
+        MLPStudent(early_stopping=True).fit(X, [0, 1, 2, 3])
+    assert MLPStudent(max_iter=2).fit(X, [0, 1, 2, 3]).validation_scores_ is None
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_the_loss_curve_has_a_finite_value_an_epoch(early_stopping):
+    X, y = data()
+    student = variant(FULL_BATCH, early_stopping=early_stopping).fit(X, y)
+    assert student.loss_curve_.shape == (student.n_iter_,)
+    assert np.isfinite(student.loss_curve_).all()
+    assert student.loss_curve_[-1] < 0.9 * student.loss_curve_[0]
+    if early_stopping:
+        assert student.validation_scores_.shape == (student.n_iter_,)
+
+
+def test_the_loss_curve_is_the_mean_loss_of_the_rows():
+    """In full batches an epoch's loss is that before its only step."""
+    X, y = data()
+    weight = np.random.default_rng(0).uniform(0.1, 2, size=len(y))
+    recorder = Recorder(X)
+    student = clone(FULL_BATCH).set_callbacks(recorder)
+    student.fit(X, y, sample_weight=weight)
+    rows = [-np.log(proba[np.arange(len(y)), y]) for proba in recorder.proba]
+    expected = np.average(rows, axis=1, weights=weight)
+    assert_allclose(student.loss_curve_[1:], expected[:-1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_diverging_training_is_an_error_that_names_the_step_size(early_stopping):
+    X, y = data()
+    student = variant(
+        SMALL,
+        activation="identity",
+        learning_rate_init=1e30,
+        early_stopping=early_stopping,
+        max_iter=50,
+    )
+    with pytest.raises(ValueError, match="learning_rate_init"):
+        student.fit(X, y)
+    assert not hasattr(student, "coefs_")
+
+
+# -- what is learned ---------------------------------------------------------------
+
+
+def test_integer_weights_are_repeated_rows():
+    X, y = data()
+    P = soft(len(y))
+    counts = np.random.default_rng(0).integers(0, 4, size=len(y))
+    weighted = clone(FULL_BATCH).fit(X, y, sample_weight=counts, soft_labels=P)
+    repeated = clone(FULL_BATCH).fit(
+        np.repeat(X, counts, axis=0),
+        np.repeat(y, counts),
+        soft_labels=np.repeat(P, counts, axis=0),
+    )
+    plain = clone(FULL_BATCH).fit(X, y, soft_labels=P)
+    assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-8)
+    assert np.abs(weighted.predict_proba(X) - plain.predict_proba(X)).max() > 0.01
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_rows_of_weight_zero_are_as_if_absent(early_stopping):
+    X, y = data()
+    P = soft(len(y))
+    present = np.arange(len(y)) % 3 > 0
+    spoilt = np.where(present[:, None], X, 1e6)
+    student = variant(SMALL, batch_size=32, early_stopping=early_stopping)
+    weighted = clone(student).fit(
+        spoilt, y, sample_weight=present.astype(float), soft_labels=P
+    )
+    absent = clone(student).fit(X[present], y[present], soft_labels=P[present])
+    assert_same_bytes(weighted, absent)
+
+
+def test_only_the_ratios_of_weights_matter():
+    X, y = data()
+    weight = np.random.default_rng(0).uniform(0.1, 2, size=len(y))
+    first = clone(FULL_BATCH).fit(X, y, sample_weight=weight)
+    second = clone(FULL_BATCH).fit(X, y, sample_weight=1000 * weight)
+    assert_allclose(first.predict_proba(X), second.predict_proba(X), atol=1e-8)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_no_hidden_layer_is_the_linear_model(n_classes):
+    X, y = data(n_classes=n_classes)
+    P = softmax(0.5 * X[:, :n_classes], axis=1)
+    student = MLPStudent(
+        (),
+        batch_size=None,
+        max_iter=1500,
+        learning_rate_init=0.02,
+        weight_decay=0.0,
+        early_stopping=False,
+        tol=0.0,
+        n_iter_no_change=1500,
+        dtype="float64",
+        random_state=0,
+    ).fit(X, y, soft_labels=P)
+    linear = LinearStudent(C=np.inf, tol=1e-8).fit(X, y, soft_labels=P)
+    assert_allclose(student.predict_proba(X), linear.predict_proba(X), atol=1e-3)
+
+
+def test_soft_labels_are_learned_down_to_their_entropy():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-2, 2, size=(500, 2))
+    logits = np.column_stack([np.zeros(500), 2 * np.sin(2 * X[:, 0]), X[:, 1] ** 2 - 1])
+    P = softmax(logits, axis=1)
+    y = rng.integers(0, 3, size=500)
+    student = MLPStudent(
+        (32, 32), max_iter=100, learning_rate_init=0.01, random_state=0
+    ).fit(X, y, soft_labels=P)
+    entropy = -(P * np.log(P)).sum(axis=1).mean()
+    uniform = np.log(3)
+    loss = -(P * student.predict_log_proba(X)).sum(axis=1).mean()
+    assert entropy <= loss < entropy + 0.02 * (uniform - entropy)
+
+
+def test_digits_are_learned():
+    X, y = load_digits(return_X_y=True)
+    student = MLPStudent((64,), max_iter=30, random_state=0).fit(X[:1000], y[:1000])
+    assert student.score(X[1000:], y[1000:]) > 0.9
+
+
+def test_the_scale_of_the_features_does_not_matter():
+    X, y = data()
+    scale = 2.0 ** np.arange(-8, 10, 3)
+    plain = clone(FULL_BATCH).fit(X, y)
+    scaled = clone(FULL_BATCH).fit(X * scale + 5 * scale, y)
+    assert_allclose(
+        plain.predict_proba(X), scaled.predict_proba(X * scale + 5 * scale), atol=1e-7
+    )
+
+
+def test_constant_columns_are_harmless():
+    X, y = data()
+    constant = np.full((len(y), 1), 1e8)
+    student = clone(FULL_BATCH).fit(np.hstack([X, constant]), y)
+    proba = student.predict_proba(np.hstack([X, constant]))
+    assert np.isfinite(proba).all()
+    assert student.scale_[-1] == 1.0
+    assert (proba.argmax(axis=1) == y).mean() > 0.5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_type_of_the_parameters_is_dtype(dtype):
+    X, y = data()
+    student = variant(SMALL, dtype=dtype).fit(X.astype(np.float32), y)
+    assert all(array.dtype == dtype for array in parameters(student))
+    assert student.predict_proba(X).dtype == np.float64
+
+
+# -- prediction --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "relu", "tanh"])
+@pytest.mark.parametrize("hidden_layer_sizes", [(), (7,), [5, 4, 3]])
+def test_prediction_is_the_forward_pass_of_the_coefficients(
+    activation, hidden_layer_sizes
+):
+    X, y = data()
+    names = np.array(["a", "b", "c"])
+    student = MLPStudent(
+        hidden_layer_sizes, activation=activation, max_iter=3, random_state=0
+    ).fit(X, names[y])
+    functions = {
+        "identity": lambda z: z,
+        "logistic": torch.sigmoid,
+        "relu": torch.relu,
+        "tanh": torch.tanh,
+    }
+    hidden = torch.from_numpy((X - student.mean_) / student.scale_)
+    layers = list(zip(student.coefs_, student.intercepts_, strict=True))
+    assert [coef.shape[0] for coef, _ in layers] == [6, *hidden_layer_sizes]
+    for i, (coef, intercept) in enumerate(layers):
+        coef, intercept = (torch.from_numpy(a).double() for a in (coef, intercept))
+        hidden = hidden @ coef + intercept
+        if i < len(layers) - 1:
+            hidden = functions[activation](hidden)
+    assert_allclose(student.decision_function(X), hidden.numpy(), atol=1e-10)
+    expected = torch.softmax(hidden, dim=1).numpy()
+    assert_allclose(student.predict_proba(X), expected, atol=1e-12)
+    assert_array_equal(student.predict(X), names[expected.argmax(axis=1)])
+    assert_allclose(student.predict_log_proba(X), log_softmax(hidden.numpy(), axis=1))
+
+
+def test_the_kept_parameters_fit_the_loss_curve_of_the_loop():
+    """numpy predicts what torch trained: the next epoch begins at the kept loss."""
+    X, y = data()
+    short = variant(FULL_BATCH, max_iter=10).fit(X, y)
+    long = variant(FULL_BATCH, max_iter=11).fit(X, y)
+    loss = -short.predict_log_proba(X)[np.arange(len(y)), y].mean()
+    assert_allclose(long.loss_curve_[10], loss, rtol=1e-10)
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it():
+    X, y = data()
+    student = clone(SMALL).fit(X, y)
+    together = student.predict_proba(X)
+    alone = np.vstack([student.predict_proba(row[None]) for row in X])
+    assert_allclose(together, alone, rtol=1e-12)
+
+
+# -- checks ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(0,), (8, -1), (2.5,), ("8",), (8, None)])
+def test_impossible_layer_sizes_are_an_error(sizes):
+    X, y = data()
+    with pytest.raises(ValueError, match="hidden_layer_sizes must hold integers"):
+        MLPStudent(sizes).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"hidden_layer_sizes": 8},
+        {"activation": "sigmoid"},
+        {"batch_size": 0},
+        {"max_iter": 0},
+        {"learning_rate_init": 0.0},
+        {"weight_decay": -1.0},
+        {"early_stopping": "yes"},
+        {"validation_fraction": 1.0},
+        {"n_iter_no_change": 0},
+        {"tol": -1.0},
+        {"dtype": "float16"},
+    ],
+)
+def test_an_impossible_setting_is_an_error_that_names_it(params):
+    X, y = data()
+    (name,) = params
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of MLPStudent"):
+        MLPStudent(**params).fit(X, y)
+
+
+# -- what is stored ----------------------------------------------------------------
+
+
+def test_the_pickle_is_small():
+    X, y = load_digits(return_X_y=True)
+    student = MLPStudent((64,), max_iter=2, random_state=0).fit(X, y)
+    assert sum(array.size for array in parameters(student)) == 64 * 64 + 64 + 650
+    assert len(pickle.dumps(student)) < 40_000
+
+
+def test_nothing_stored_needs_torch():
+    X, y = data()
+    student = clone(SMALL).fit(X, y)
+    modules = set()
+
+    class Watching(pickle.Unpickler):
+        def find_class(self, module, name):
+            modules.add(module.partition(".")[0])
+            return super().find_class(module, name)
+
+    loaded = Watching(io.BytesIO(pickle.dumps(student))).load()
+    assert modules <= {"skdistill", "numpy"}
+    assert_array_equal(loaded.predict_proba(X), student.predict_proba(X))
+    for name in ("coefs_", "intercepts_"):
+        assert all(type(array) is np.ndarray for array in getattr(student, name))
+    for name in ("mean_", "scale_", "loss_curve_", "classes_"):
+        assert type(getattr(student, name)) is np.ndarray
+
+
+# -- interrupts and threads ----------------------------------------------------------
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def ctrl_c(estimator, X, y):
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    try:
+        estimator.fit(X, y)
+        time.sleep(10)  # an interrupt that came too late would hit another test
+    finally:
+        timer.join()
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("how", ["callback", "signal"])
+def test_an_interrupt_leaves_the_process_and_the_earlier_fit_as_they_were(how):
+    X, y = data()
+    student = clone(SMALL).fit(X, y)
+    expected = student.predict_proba(X[:, :6])
+    rng, filters = torch.get_rng_state(), list(warnings.filters)
+    student.set_params(max_iter=10**7, tol=0.0, n_iter_no_change=10**7)
+    student.set_params(hidden_layer_sizes=(5, 5))
+    if how == "callback":
+        student.set_callbacks(Recorder(after=interrupt))
+        with pytest.raises(KeyboardInterrupt):
+            student.fit(X[:, :3], y)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            ctrl_c(student, X[:, :3], y)
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert warnings.filters == filters
+    assert student.n_features_in_ == 6
+    assert_array_equal(student.predict_proba(X), expected)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_fits_side_by_side_agree_and_leave_the_thread_count_alone():
+    X, y = data()
+    alone = [variant(SMALL, random_state=seed).fit(X, y) for seed in range(6)]
+
+    def fit(seed):
+        student = variant(SMALL, random_state=seed).fit(X, y)
+        return student, torch.get_num_threads()
+
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(fit, range(6)))
+    for expected, (student, n_threads) in zip(alone, results, strict=True):
+        assert_same_bytes(student, expected)
+        assert n_threads == 2
+    assert torch.get_num_threads() == 2
+
+
+WIDE = MLPStudent((400, 400), max_iter=2, batch_size=512, random_state=0)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_wide_networks_side_by_side_agree_and_leave_the_thread_count_alone():
+    X, y = data(600)
+    alone = clone(WIDE).fit(X, y)
+    with ThreadPoolExecutor(3) as pool:
+        fits = list(pool.map(lambda _: clone(WIDE).fit(X, y), range(3)))
+        counts = list(pool.map(lambda _: torch.get_num_threads(), range(3)))
+    for student in fits:
+        assert_same_bytes(student, alone)
+    assert counts == [2, 2, 2]
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_interrupt_of_a_wide_network_ends_its_threads():
+    X, y = data(600)
+    student = variant(WIDE, max_iter=10**7, tol=0.0, n_iter_no_change=10**7)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        ctrl_c(student, X, y)
+    assert threading.active_count() == before
+    assert torch.get_num_threads() == 2
+    assert not hasattr(student, "coefs_")
+
+
+def test_a_wide_network_in_full_batches_follows_the_exact_gradient():
+    """An epoch's loss falls to first order by the step times the gradient's length."""
+    X, y = data(600)
+    student = variant(
+        WIDE, batch_size=None, max_iter=2, dtype="float64", early_stopping=False
+    )
+    student.set_params(learning_rate_init=1e-7, weight_decay=0.0).fit(X, y)
+    hidden = torch.from_numpy((X - student.mean_) / student.scale_)
+    tensors = [torch.from_numpy(a).requires_grad_() for a in parameters(student)]
+    coefs, intercepts = tensors[:3], tensors[3:]
+    for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
+        hidden = hidden @ coef + intercept
+        hidden = torch.relu(hidden) if i < 2 else hidden
+    loss = torch.nn.functional.cross_entropy(hidden, torch.from_numpy(y))
+    gradients = torch.autograd.grad(loss, tensors)
+    # The first steps of Adam are the signs of the gradient.
+    fall = 1e-7 * sum(float(g.abs().sum()) for g in gradients)
+    fallen = student.loss_curve_[0] - student.loss_curve_[1]
+    assert_allclose(fallen, fall, rtol=0.01)
+    assert_allclose(student.loss_curve_[1] - loss.item(), fall, rtol=0.01)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_fit_inside_the_callback_of_another_changes_nothing():
+    X, y = data()
+    seen = []
+
+    def fit_another():
+        clone(SMALL).fit(X, y)
+        seen.append(torch.get_num_threads())
+
+    plain = clone(SMALL).fit(X, y)
+    student = clone(SMALL).set_callbacks(Recorder(after=fit_another)).fit(X, y)
+    assert_same_bytes(student, plain)
+    assert seen == [1] * student.n_iter_
+    assert torch.get_num_threads() == 2

@@ -1,0 +1,358 @@
+"""The soft-label stage: folds, frozen teachers, weights, and the cache."""
+
+import numpy as np
+import pytest
+from joblib import Memory
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    RepeatedKFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    cross_val_predict,
+)
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from stubs import LoggedTeacher, n_fits
+
+from skdistill import DistillationClassifier, SoftLabelTransformer
+from skdistill.students import LinearStudent
+
+SHUFFLED = StratifiedKFold(3, shuffle=True, random_state=0)
+SPLITTERS = {
+    "int": (4, 4),
+    "numpy int": (np.int64(3), 3),
+    "unstratified": (KFold(4), KFold(4)),
+    "shuffled": (SHUFFLED, SHUFFLED),
+    "default": (None, 5),
+}
+
+
+def out_of_fold(teacher, X, y, **settings):
+    return SoftLabelTransformer(teacher, **settings).fit_transform(X, y)
+
+
+@pytest.mark.parametrize("name", SPLITTERS)
+def test_rows_are_scored_by_a_teacher_that_has_not_seen_them(name, data):
+    X, y = data
+    cv, equivalent = SPLITTERS[name]
+    expected = cross_val_predict(
+        GaussianNB(), X, y, cv=equivalent, method="predict_proba"
+    )
+    assert_allclose(out_of_fold(GaussianNB(), X, y, cv=cv), expected, rtol=1e-12)
+    distilled = DistillationClassifier(
+        GaussianNB(), LinearStudent(), cv=cv, mixing_weight=1.0
+    ).fit(X, y)
+    from_hand = clone(distilled).fit(X, y, soft_labels=expected)
+    assert_allclose(distilled.predict_proba(X), from_hand.predict_proba(X), rtol=1e-9)
+
+
+def test_folds_may_be_an_iterable(three_classes):
+    X, y = three_classes
+    folds = list(KFold(3).split(X))
+    expected = cross_val_predict(GaussianNB(), X, y, cv=folds, method="predict_proba")
+    for cv in (folds, tuple(folds), iter(folds)):
+        proba = out_of_fold(GaussianNB(), X, y, cv=cv)
+        assert_allclose(proba, expected, rtol=1e-12)
+
+
+def test_a_teacher_that_memorises_does_not_see_its_own_rows(three_classes):
+    X, y = three_classes
+    nearest = KNeighborsClassifier(1)
+    one_hot = np.eye(3)[y]
+    in_sample = out_of_fold(nearest, X, y, cv="in-sample")
+    assert_array_equal(in_sample, one_hot)
+    assert (out_of_fold(nearest, X, y) != one_hot).any(axis=1).mean() > 0.1
+
+
+def test_folds_are_of_the_labels_and_not_of_their_names(three_classes):
+    X, y = three_classes
+    names = np.array(["one", "two", "six"])
+    order = np.argsort(names)
+    named = out_of_fold(GaussianNB(), X, names[y], cv=3)
+    assert_allclose(
+        named, out_of_fold(GaussianNB(), X, y, cv=3)[:, order], rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("cv", [None, 3, "in-sample"])
+def test_a_frozen_teacher_is_not_fitted(cv, three_classes, fit_log):
+    X, y = three_classes
+    teacher = LoggedTeacher(fit_log).fit(X[:60], y[:60])
+    proba = out_of_fold(FrozenEstimator(teacher), X, y, cv=cv)
+    distilled = DistillationClassifier(
+        FrozenEstimator(teacher), LinearStudent(), cv=cv, keep_teacher=True
+    ).fit(X, y, X_unlabeled=X[:3])
+    assert n_fits(fit_log) == 1
+    assert_allclose(proba, teacher.predict_proba(X), rtol=1e-12)
+    assert_array_equal(
+        distilled.teacher_.predict_proba(X), teacher.predict_proba(X)
+    )
+
+
+@pytest.mark.parametrize("cv", [None, 3, "in-sample"])
+def test_each_teacher_is_fitted_no_more_often_than_needed(cv, three_classes, fit_log):
+    X, y = three_classes
+    DistillationClassifier(LoggedTeacher(fit_log), LinearStudent(), cv=cv).fit(X, y)
+    assert n_fits(fit_log) == {None: 5, 3: 3, "in-sample": 1}[cv]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_jobs_do_not_change_the_result(n_jobs, three_classes, fit_log):
+    X, y = three_classes
+    teacher = LoggedTeacher(fit_log)
+    parallel = out_of_fold(teacher, X, y, cv=4, n_jobs=n_jobs)
+    assert_array_equal(parallel, out_of_fold(teacher, X, y, cv=4))
+    # Twice: four folds and the fit on all rows.
+    assert n_fits(fit_log) == 2 * (4 + 1)
+
+
+@pytest.mark.parametrize(
+    "cv",
+    [
+        ShuffleSplit(3, random_state=0),
+        RepeatedKFold(n_splits=3, n_repeats=2, random_state=0),
+        [(np.arange(60), np.arange(60, 120))],
+    ],
+    ids=["ShuffleSplit", "repeated", "incomplete"],
+)
+def test_folds_must_score_each_row_once(cv, three_classes, fit_log):
+    X, y = three_classes
+    teacher = LoggedTeacher(fit_log)
+    for fit in (
+        DistillationClassifier(teacher, LinearStudent(), cv=cv).fit,
+        SoftLabelTransformer(teacher, cv=cv).fit_transform,
+    ):
+        with pytest.raises(ValueError, match=r"^cv must put each row into exactly one"):
+            fit(X, y)
+    assert n_fits(fit_log) == 0
+
+
+# -- rare classes ------------------------------------------------------------------
+
+
+@pytest.fixture
+def rare(three_classes):
+    """One row of the class "rare"."""
+    X, y = three_classes
+    return X[:60], np.array([*np.array(["a", "b", "c"])[y[:59]], "rare"])
+
+
+def test_a_class_of_one_row_is_an_error_for_a_number_of_folds(rare, fit_log):
+    X, y = rare
+    distilled = DistillationClassifier(LoggedTeacher(fit_log), LinearStudent(), cv=5)
+    with pytest.raises(
+        ValueError, match=r"^cv=5 needs at least 2 rows of each class.*\['rare'\]"
+    ):
+        distilled.fit(X, y)
+    assert n_fits(fit_log) == 0
+
+
+def test_a_class_of_one_row_is_a_warning_for_the_default(rare):
+    X, y = rare
+    distilled = DistillationClassifier(GaussianNB(), LinearStudent())
+    with (
+        pytest.warns(UserWarning, match=r"The classes \['rare'\] have a single row"),
+        pytest.warns(UserWarning, match=r"was not fitted on the classes \['rare'\]"),
+    ):
+        distilled.fit(X, y)
+    assert distilled.classes_.tolist() == ["a", "b", "c", "rare"]
+    assert distilled.predict_proba(X).shape == (60, 4)
+
+
+def test_a_class_of_one_row_is_fine_without_folds(rare):
+    X, y = rare
+    DistillationClassifier(GaussianNB(), LinearStudent(), cv="in-sample").fit(X, y)
+
+
+def test_fewer_rows_than_the_default_folds():
+    X = np.arange(6.0)[:, None]
+    y = np.array([0, 1, 0, 1, 0, 1])
+    expected = cross_val_predict(LogisticRegression(), X, y, cv=3, method="predict_proba")
+    assert_allclose(out_of_fold(LogisticRegression(), X, y), expected, rtol=1e-9)
+
+
+# -- weights -----------------------------------------------------------------------
+
+
+def weighted_out_of_fold(teacher, X, y, weight, folds, key="sample_weight"):
+    proba = np.empty((len(y), len(np.unique(y))))
+    for train, test in folds:
+        fitted = clone(teacher).fit(X[train], y[train], **{key: weight[train]})
+        proba[test] = fitted.predict_proba(X[test])
+    return proba
+
+
+@pytest.mark.parametrize("pipeline", [False, True])
+def test_sample_weights_reach_the_teacher_row_by_row(pipeline, three_classes):
+    X, y = three_classes
+    weight = np.random.default_rng(0).uniform(0.1, 3, len(y))
+    teacher, key = GaussianNB(), "sample_weight"
+    if pipeline:
+        teacher = make_pipeline(StandardScaler(), GaussianNB())
+        key = "gaussiannb__sample_weight"
+    expected = weighted_out_of_fold(
+        teacher, X, y, weight, StratifiedKFold(3).split(X, y), key
+    )
+    soft = SoftLabelTransformer(teacher, cv=3)
+    assert_allclose(soft.fit_transform(X, y, sample_weight=weight), expected)
+    fitted = clone(teacher).fit(X, y, **{key: weight})
+    assert_allclose(soft.transform(X), fitted.predict_proba(X))
+    distilled = DistillationClassifier(teacher, LinearStudent(), cv=3)
+    by_teacher = clone(distilled).fit(X, y, sample_weight=weight)
+    by_hand = clone(distilled).fit(X, y, sample_weight=weight, soft_labels=expected)
+    assert_allclose(by_teacher.predict_proba(X), by_hand.predict_proba(X), rtol=1e-8)
+
+
+def test_a_teacher_without_weights_is_named_in_a_warning(three_classes):
+    X, y = three_classes
+    weight = np.linspace(1, 2, len(y))
+    distilled = DistillationClassifier(KNeighborsClassifier(), LinearStudent(), cv=3)
+    with pytest.warns(UserWarning, match="KNeighborsClassifier does not take sample_w"):
+        distilled.fit(X, y, sample_weight=weight)
+
+
+def test_rows_of_weight_zero_are_in_no_fold(three_classes):
+    X, y = three_classes
+    weight = np.ones(len(y))
+    weight[::4] = 0
+    kept = np.flatnonzero(weight)
+    folds = list(KFold(3).split(X))
+    position = np.full(len(y), -1)
+    position[kept] = np.arange(len(kept))
+    inner = [
+        tuple(position[part][position[part] >= 0] for part in fold) for fold in folds
+    ]
+    for cv, equivalent in ((3, 3), (folds, inner)):
+        soft = SoftLabelTransformer(GaussianNB(), cv=cv)
+        weighted = soft.fit_transform(X, y, sample_weight=weight)
+        absent = SoftLabelTransformer(GaussianNB(), cv=equivalent)
+        expected = absent.fit_transform(X[kept], y[kept])
+        assert_allclose(weighted[kept], expected, rtol=1e-9)
+        assert_allclose(weighted[::4], absent.transform(X[::4]), rtol=1e-9)
+
+
+# -- memory ------------------------------------------------------------------------
+
+GRID = {"temperature": [0.5, 1.0, 2.0], "mixing_weight": [0.3, 0.6, 1.0]}
+OUTER = 3 + 1  # three outer folds and the refit
+
+
+@pytest.fixture
+def cached(tmp_path, fit_log):
+    return DistillationClassifier(
+        LoggedTeacher(fit_log), LinearStudent(), cv=2, memory=str(tmp_path / "cache")
+    )
+
+
+def search(estimator, grid, X, y, **params):
+    searched = GridSearchCV(estimator, grid, cv=3, error_score="raise")
+    return searched.fit(X, y, **params)
+
+
+def test_a_grid_fits_each_teacher_once_a_fold(cached, three_classes, fit_log):
+    X, y = three_classes
+    searched = search(cached, GRID, X, y)
+    assert len(searched.cv_results_["params"]) == 9
+    assert n_fits(fit_log) == OUTER * 2
+    uncached = search(clone(cached).set_params(memory=None), GRID, X, y)
+    assert n_fits(fit_log) == OUTER * 2 + (3 * 9 + 1) * 2
+    for key in ("mean_test_score", "split0_test_score"):
+        assert_array_equal(uncached.cv_results_[key], searched.cv_results_[key])
+    assert_array_equal(uncached.predict_proba(X), searched.predict_proba(X))
+
+
+def test_the_cache_also_holds_scores_of_unlabelled_rows_and_the_teacher(
+    cached, three_classes, fit_log
+):
+    X, y = three_classes
+    cached.set_params(keep_teacher=True)
+    searched = search(cached, GRID, X[:90], y[:90], X_unlabeled=X[90:])
+    # Two inner folds, and one fit on all rows for both the pool and `teacher_`.
+    assert n_fits(fit_log) == OUTER * (2 + 1)
+    expected = LoggedTeacher(fit_log).fit(X[:90], y[:90]).predict_proba(X)
+    assert_array_equal(
+        searched.best_estimator_.teacher_.predict_proba(X), expected
+    )
+
+
+def test_an_in_sample_teacher_is_cached(cached, three_classes, fit_log):
+    X, y = three_classes
+    search(cached.set_params(cv="in-sample", keep_teacher=True), GRID, X, y)
+    assert n_fits(fit_log) == OUTER
+
+
+def test_each_candidate_teacher_has_its_own_entry(cached, three_classes, fit_log):
+    X, y = three_classes
+    grid = {"teacher__var_smoothing": [1e-3, 0.5], "temperature": [1.0, 2.0]}
+    search(cached, grid, X, y)
+    assert n_fits(fit_log) == (2 * 3 + 1) * 2
+
+
+def test_a_change_of_what_decides_the_soft_labels_fits_again(
+    cached, three_classes, fit_log
+):
+    X, y = three_classes
+    weight = np.linspace(1, 2, len(y))
+    changes = [
+        lambda: clone(cached).fit(X, y),
+        lambda: clone(cached).fit(X + 1, y),
+        lambda: clone(cached).fit(X, np.roll(y, 1)),
+        lambda: clone(cached).fit(X, y, sample_weight=weight),
+        lambda: clone(cached).set_params(cv=KFold(2)).fit(X, y),
+        lambda: clone(cached).set_params(teacher__var_smoothing=0.1).fit(X, y),
+    ]
+    for number, change in enumerate(changes, start=1):
+        first = change()
+        assert n_fits(fit_log) == 2 * number
+        again = change()
+        assert n_fits(fit_log) == 2 * number
+        assert_array_equal(first.predict_proba(X), again.predict_proba(X))
+
+
+def test_what_does_not_decide_the_soft_labels_fits_nothing(
+    cached, three_classes, fit_log
+):
+    X, y = three_classes
+    cached.fit(X, y)
+    for change in (
+        {"temperature": "auto"},
+        {"mixing_weight": 1.0},
+        {"student__C": 3.0},
+        {"random_state": 1},
+        {"n_jobs": 1},
+    ):
+        clone(cached).set_params(**change).fit(X, y)
+    assert n_fits(fit_log) == 2
+
+
+def test_a_memory_object_is_taken_and_shared(tmp_path, three_classes, fit_log):
+    X, y = three_classes
+    memory = Memory(str(tmp_path / "cache"), verbose=0)
+    settings = {"cv": 3, "memory": memory}
+    distilled = DistillationClassifier(
+        LoggedTeacher(fit_log), LinearStudent(), keep_teacher=True, **settings
+    ).fit(X, y)
+    assert n_fits(fit_log) == 3 + 1
+    soft = SoftLabelTransformer(LoggedTeacher(fit_log), **settings)
+    soft.fit_transform(X, y)
+    assert n_fits(fit_log) == 3 + 1
+    expected = distilled.teacher_.predict_proba(X)
+    assert_allclose(soft.transform(X), expected, rtol=1e-12)
+
+
+def test_warnings_are_given_again_from_the_cache(cached, rare):
+    X, y = rare
+    cached.set_params(cv=None)
+    for _ in range(2):
+        with (
+            pytest.warns(UserWarning, match="have a single row"),
+            pytest.warns(UserWarning, match="was not fitted on the classes"),
+        ):
+            clone(cached).fit(X, y)

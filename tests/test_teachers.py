@@ -1,0 +1,339 @@
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+from stubs import (
+    BrokenTeacher,
+    LabelTeacher,
+    LoggedTeacher,
+    ReversedTeacher,
+    SubsetTeacher,
+    n_fits,
+)
+from torch import nn
+
+from skdistill import DistillationClassifier, SoftLabelTransformer
+from skdistill.students import LinearStudent
+from skdistill.teachers import EnsembleTeacher, ModuleTeacher
+
+# -- ModuleTeacher -----------------------------------------------------------------
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def logits_of(module, X):
+    with torch.no_grad():
+        return module(torch.tensor(X, dtype=torch.float32)).double().numpy()
+
+
+def test_a_module_gives_the_softmax_of_its_logits(module, three_classes):
+    X, _ = three_classes
+    teacher = ModuleTeacher(module, classes=[0, 1, 2], device="cpu")
+    expected = softmax(logits_of(module, X), axis=1)
+    assert_allclose(teacher.predict_proba(X), expected, atol=1e-6)
+    assert_array_equal(teacher.predict(X), expected.argmax(axis=1))
+
+
+def test_a_module_may_give_probabilities(module, three_classes):
+    X, _ = three_classes
+    with_softmax = nn.Sequential(module, nn.Softmax(dim=1))
+    proba = ModuleTeacher(with_softmax, classes="abc", output="proba", device="cpu")
+    logits = ModuleTeacher(module, classes=list("abc"), device="cpu")
+    proba.set_params(classes=list("abc"))
+    assert_allclose(proba.predict_proba(X), logits.predict_proba(X), atol=1e-6)
+    assert set(logits.predict(X)) <= set("abc")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 120, 1024])
+def test_rows_are_scored_in_batches(batch_size, module, three_classes):
+    X, _ = three_classes
+    sizes = []
+    module.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    teacher = ModuleTeacher(
+        module, classes=[0, 1, 2], batch_size=batch_size, device="cpu"
+    )
+    proba = teacher.predict_proba(X)
+    assert max(sizes) == min(batch_size, len(X))
+    assert sum(sizes) == len(X)
+    assert_allclose(proba, softmax(logits_of(module, X), axis=1), atol=1e-6)
+
+
+def test_a_module_is_scored_in_evaluation_mode_and_put_back(three_classes):
+    X, _ = three_classes
+    module = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)).train()
+    teacher = ModuleTeacher(module, classes=[0, 1, 2], device="cpu")
+    first = teacher.predict_proba(X)
+    assert_array_equal(first, teacher.predict_proba(X))
+    assert module.training
+    assert module[0].training
+    module.eval()
+    teacher.predict_proba(X)
+    assert not module.training
+
+
+def test_a_module_s_classes_are_in_its_own_order(module, three_classes):
+    X, y = three_classes
+    names = np.array(["ant", "bee", "cat"])
+    order = ["cat", "ant", "bee"]
+    teacher = ModuleTeacher(module, classes=order, device="cpu")
+    soft = SoftLabelTransformer(teacher).fit_transform(X, names[y])
+    expected = softmax(logits_of(module, X), axis=1)[:, [1, 2, 0]]
+    assert_allclose(soft, expected, atol=1e-6)
+
+
+def test_a_module_is_used_as_it_is(module, three_classes):
+    X, y = three_classes
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    teacher = ModuleTeacher(module, classes=[0, 1, 2], device="cpu")
+    assert clone(teacher) is teacher
+    assert teacher.fit(X, y) is teacher
+    distilled = DistillationClassifier(
+        teacher, LinearStudent(), mixing_weight=1.0, keep_teacher=True
+    ).fit(X, y, sample_weight=np.ones(len(y)))
+    assert distilled.teacher_ is teacher
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+    expected = DistillationClassifier(student=LinearStudent(), mixing_weight=1.0).fit(
+        X, y, soft_labels=teacher.predict_proba(X)
+    )
+    assert_allclose(distilled.predict_proba(X), expected.predict_proba(X), rtol=1e-9)
+
+
+def test_a_module_must_return_one_value_a_class(three_classes):
+    X, y = three_classes
+    teacher = ModuleTeacher(nn.Linear(4, 5), classes=[0, 1, 2], device="cpu")
+    message = r"^module must return .* = \(120, 3\) for 120 rows, got \(120, 5\)"
+    with pytest.raises(ValueError, match=message):
+        teacher.predict_proba(X)
+    with pytest.raises(ValueError, match=message):
+        DistillationClassifier(teacher, LinearStudent()).fit(X, y)
+
+
+def test_a_module_s_probabilities_are_checked(module, three_classes):
+    X, y = three_classes
+    teacher = ModuleTeacher(module, classes=[0, 1, 2], output="proba", device="cpu")
+    with pytest.raises(
+        ValueError, match=r"output of teacher ModuleTeacher: row \d+ (has|does)"
+    ):
+        DistillationClassifier(teacher, LinearStudent()).fit(X, y)
+
+
+def test_a_bare_module_is_no_teacher(module, three_classes):
+    with pytest.raises(TypeError, match=r"torch module \(Sequential\); wrap it as .*Mo"):
+        DistillationClassifier(module, LinearStudent()).fit(*three_classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("output", "odds"), ("batch_size", 0), ("device", 3)]
+)
+def test_parameters_of_a_module_teacher(name, value, module):
+    teacher = ModuleTeacher(module, classes=[0, 1, 2]).set_params(**{name: value})
+    with pytest.raises(ValueError, match=rf"'{name}' parameter .* Got {value!r}"):
+        teacher.predict_proba(np.zeros((2, 4)))
+
+
+def test_a_module_teacher_s_device_must_be_there(module):
+    teacher = ModuleTeacher(module, classes=[0, 1, 2], device="banana")
+    with pytest.raises(ValueError, match=r"^device='banana' is not a torch device"):
+        teacher.predict_proba(np.zeros((2, 4)))
+
+
+# -- EnsembleTeacher ---------------------------------------------------------------
+
+MEMBERS = [GaussianNB(), LogisticRegression(), KNeighborsClassifier(3)]
+
+
+@pytest.mark.parametrize("weights", [None, [1, 2, 3], [0.5, 0, 0], np.array([2, 2, 4])])
+def test_probabilities_are_averaged_with_the_weights(weights, data):
+    X, y = data
+    teacher = EnsembleTeacher(MEMBERS, weights=weights).fit(X, y)
+    each = [clone(member).fit(X, y).predict_proba(X) for member in MEMBERS]
+    expected = np.average(each, axis=0, weights=weights)
+    assert_allclose(teacher.predict_proba(X), expected, rtol=1e-12, atol=1e-15)
+    assert_array_equal(teacher.predict(X), expected.argmax(axis=1))
+
+
+def test_the_mean_is_of_probabilities_and_not_of_logits(two_classes):
+    """A member that says 0 does not veto."""
+    X, y = two_classes
+    teacher = EnsembleTeacher([KNeighborsClassifier(1), LogisticRegression()])
+    proba = teacher.fit(X, y).predict_proba(X)
+    other = LogisticRegression().fit(X, y).predict_proba(X)
+    assert_allclose(proba, (np.eye(2)[y] + other) / 2)
+
+
+def test_frozen_members_stand_beside_unfitted_ones(three_classes, fit_log):
+    X, y = three_classes
+    frozen = LoggedTeacher(fit_log).fit(X[:60], y[:60])
+    teacher = EnsembleTeacher([FrozenEstimator(frozen), LogisticRegression()])
+    teacher.fit(X, y)
+    assert n_fits(fit_log) == 1
+    fitted = LogisticRegression().fit(X, y)
+    expected = (frozen.predict_proba(X) + fitted.predict_proba(X)) / 2
+    assert_allclose(teacher.predict_proba(X), expected, rtol=1e-12)
+
+
+def test_unfitted_members_are_cross_fitted_beside_frozen_ones(three_classes, fit_log):
+    X, y = three_classes
+    frozen = LoggedTeacher(fit_log).fit(X[:60], y[:60])
+    members = [FrozenEstimator(frozen), LogisticRegression()]
+    out_of_fold = cross_val_predict(
+        LogisticRegression(), X, y, cv=3, method="predict_proba"
+    )
+    soft = SoftLabelTransformer(EnsembleTeacher(members, weights=[1, 3]), cv=3)
+    expected = (frozen.predict_proba(X) + 3 * out_of_fold) / 4
+    assert_allclose(soft.fit_transform(X, y), expected, rtol=1e-9)
+    assert n_fits(fit_log) == 1
+
+
+@pytest.mark.parametrize("cv", [None, 3, "in-sample"])
+def test_a_list_of_frozen_teachers_is_not_fitted(cv, three_classes, fit_log):
+    X, y = three_classes
+    frozen = [
+        FrozenEstimator(LoggedTeacher(fit_log).fit(X[i : i + 60], y[i : i + 60]))
+        for i in (0, 60)
+    ]
+    distilled = DistillationClassifier(
+        frozen, LinearStudent(), cv=cv, mixing_weight=1.0, keep_teacher=True
+    ).fit(X, y, X_unlabeled=X[:5])
+    assert n_fits(fit_log) == 2
+    expected = np.mean([member.predict_proba(X) for member in frozen], axis=0)
+    assert_allclose(distilled.teacher_.predict_proba(X), expected, rtol=1e-12)
+    by_hand = DistillationClassifier(student=LinearStudent(), mixing_weight=1.0).fit(
+        X,
+        y,
+        soft_labels=expected,
+        X_unlabeled=X[:5],
+        soft_labels_unlabeled=expected[:5],
+    )
+    assert_allclose(distilled.predict_proba(X), by_hand.predict_proba(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("container", [list, tuple])
+def test_a_list_is_an_ensemble_of_equal_weights(container, three_classes):
+    X, y = three_classes
+    proba = [
+        DistillationClassifier(teacher, LinearStudent(), cv=3)
+        .fit(X, y)
+        .predict_proba(X)
+        for teacher in (container(MEMBERS), EnsembleTeacher(MEMBERS))
+    ]
+    assert_array_equal(proba[0], proba[1])
+
+
+def test_members_may_order_their_classes_differently(three_classes):
+    X, y = three_classes
+    names = np.array(["ant", "bee", "cat"])[y]
+    mixed = EnsembleTeacher([ReversedTeacher(), GaussianNB()]).fit(X, names)
+    assert mixed.classes_.tolist() == ["ant", "bee", "cat"]
+    assert_allclose(
+        mixed.predict_proba(X), GaussianNB().fit(X, names).predict_proba(X)
+    )
+
+
+def test_members_may_give_scores(three_classes):
+    X, y = three_classes
+    teacher = EnsembleTeacher([LinearSVC()]).fit(X, y)
+    scores = LinearSVC().fit(X, y).decision_function(X)
+    assert_allclose(teacher.predict_proba(X), softmax(scores, axis=1))
+
+
+def test_a_member_may_know_fewer_classes(three_classes):
+    X, y = three_classes
+    teacher = EnsembleTeacher([SubsetTeacher(), GaussianNB()]).fit(X, y)
+    with pytest.warns(UserWarning, match=r"SubsetTeacher was not fitted on .*\[2\]"):
+        proba = teacher.predict_proba(X)
+    expected = GaussianNB().fit(X, y).predict_proba(X)[:, 2] / 2
+    assert_allclose(proba[:, 2], expected)
+
+
+def test_weights_of_rows_reach_the_members_that_take_them(three_classes):
+    X, y = three_classes
+    weight = np.random.default_rng(0).uniform(0.1, 3, len(y))
+    teacher = EnsembleTeacher([GaussianNB(), LogisticRegression()])
+    teacher.fit(X, y, sample_weight=weight)
+    expected = np.mean(
+        [
+            member.fit(X, y, sample_weight=weight).predict_proba(X)
+            for member in (GaussianNB(), LogisticRegression())
+        ],
+        axis=0,
+    )
+    assert_allclose(teacher.predict_proba(X), expected, rtol=1e-9)
+    with pytest.warns(UserWarning, match="KNeighborsClassifier does not take sample_w"):
+        EnsembleTeacher(MEMBERS).fit(X, y, sample_weight=weight)
+
+
+def test_an_ensemble_of_text_teachers(texts):
+    X, y = texts
+    members = [
+        make_pipeline(TfidfVectorizer(ngram_range=(1, n)), LogisticRegression())
+        for n in (1, 2)
+    ]
+    teacher = EnsembleTeacher(members).fit(X, y)
+    expected = np.mean([m.fit(X, y).predict_proba(X) for m in members], axis=0)
+    assert_allclose(teacher.predict_proba(X), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1, 2], r"^weights must hold one non-negative number for each of the 3"),
+        ([1, -1, 1], r"^weights must hold one non-negative .*got \[1, -1, 1\]"),
+        ([1, np.nan, 1], r"^weights must hold one non-negative"),
+        ([0, 0, 0], r"^weights must not all be zero, got \[0, 0, 0\]"),
+    ],
+)
+def test_weights_of_an_ensemble(weights, message, three_classes, fit_log):
+    members = [LoggedTeacher(fit_log), *MEMBERS[1:]]
+    teacher = EnsembleTeacher(members, weights=weights)
+    with pytest.raises(ValueError, match=message):
+        teacher.fit(*three_classes)
+    with pytest.raises(ValueError, match=message):
+        DistillationClassifier(teacher, LinearStudent(), cv=3).fit(*three_classes)
+    assert n_fits(fit_log) == 0
+
+
+def test_an_ensemble_needs_members_that_can_teach(three_classes, fit_log):
+    with pytest.raises(ValueError, match="at least one teacher, got an empty list"):
+        DistillationClassifier([], LinearStudent()).fit(*three_classes)
+    members = [LoggedTeacher(fit_log), LabelTeacher()]
+    for fit in (
+        EnsembleTeacher(members).fit,
+        DistillationClassifier(members, LinearStudent()).fit,
+        DistillationClassifier(EnsembleTeacher(members), LinearStudent()).fit,
+    ):
+        with pytest.raises(TypeError, match=r"decision_function, got LabelTeacher"):
+            fit(*three_classes)
+    assert n_fits(fit_log) == 0
+
+
+def test_a_bad_member_is_named(three_classes):
+    X, y = three_classes
+    teacher = EnsembleTeacher([GaussianNB(), BrokenTeacher("nan")]).fit(X, y)
+    with pytest.raises(ValueError, match="output of teacher BrokenTeacher: row 2 is not"):
+        teacher.predict_proba(X)
+
+
+def test_a_failed_fit_leaves_an_earlier_ensemble_usable(three_classes):
+    X, y = three_classes
+    teacher = EnsembleTeacher(MEMBERS).fit(X, y)
+    before = teacher.predict_proba(X)
+    with pytest.raises(ValueError, match="NaN"):
+        teacher.fit(np.full((10, 3), np.nan), y[:10])
+    assert teacher.n_features_in_ == 4
+    assert_array_equal(teacher.predict_proba(X), before)
