@@ -235,7 +235,7 @@ class DistillationClassifier(StudentClassifier):
         The fitted teacher, if `keep_teacher` and if one was used.
     n_features_in_ : int
         Number of features seen in `fit`, if X has any.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had any.
 
     See Also
@@ -350,7 +350,7 @@ class DistillationClassifier(StudentClassifier):
         student = self._new_student([(self.temperature, self.mixing_weight)])
         rows = self._check_rows(X, y, sample_weight)
         given = self._check_given(rows, soft_labels, X_unlabeled, soft_labels_unlabeled)
-        student._check_X(X, reset=True)
+        student._check_task(X, len(rows.classes))
         context = self._init_callback_context(max_subtasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self.mixing_weight_ = float(self.mixing_weight)
@@ -449,23 +449,36 @@ class DistillationClassifier(StudentClassifier):
         """Return the student, fitted."""
         task = context.subcontext(task_name="train student")
         with task.propagate_callback_context(student):
-            if soft is None:
-                return student.fit(rows.X, rows.y, sample_weight=rows.weight)
-            mixing = np.full(len(rows.y), float(self.mixing_weight))
-            if pool is not None:
-                rows = self._with_pool(rows, given.X_unlabeled, pool)
-                mixing = np.concatenate([mixing, np.ones(len(pool))])
-                soft = np.concatenate([soft, pool])
-            same = self.student_temperature == "same"
-            temperature = self.temperature_ if same else self.student_temperature
-            if temperature != 1.0:
-                return student._fit_distillation(
-                    rows.X, rows.y, rows.weight, soft, mixing, temperature
-                )
-            targets = mix_targets(rows.codes, soft, mixing)
-            return student.fit(
-                rows.X, rows.y, sample_weight=rows.weight, soft_labels=targets
+            task.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
+            self._fit_student(student, rows, soft, given, pool)
+            task.call_on_fit_task_end(estimator=self, X=rows.X, y=rows.y)
+        return student
+
+    def _fit_student(
+        self,
+        student: BaseStudent,
+        rows: TrainingRows,
+        soft: FloatArray | None,
+        given: _Given,
+        pool: FloatArray | None,
+    ) -> None:
+        if soft is None:
+            student.fit(rows.X, rows.y, sample_weight=rows.weight)
+            return
+        mixing = np.full(len(rows.y), float(self.mixing_weight))
+        if pool is not None:
+            rows = self._with_pool(rows, given.X_unlabeled, pool)
+            mixing = np.concatenate([mixing, np.ones(len(pool))])
+            soft = np.concatenate([soft, pool])
+        same = self.student_temperature == "same"
+        temperature = self.temperature_ if same else self.student_temperature
+        if temperature != 1.0:
+            student._fit_distillation(
+                rows.X, rows.y, rows.weight, soft, mixing, temperature
             )
+            return
+        targets = mix_targets(rows.codes, soft, mixing)
+        student.fit(rows.X, rows.y, sample_weight=rows.weight, soft_labels=targets)
 
     def _with_pool(
         self, rows: TrainingRows, X_unlabeled: InputLike, pool: FloatArray

@@ -35,7 +35,13 @@ from skdistill._soft_labels import (
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill._validation import check_soft_labels, keep_fitted_on_failure
 from skdistill.losses import temper_proba
-from skdistill.students._base import BaseStudent, Problem, Terms, objective_terms
+from skdistill.students._base import (
+    BaseStudent,
+    Problem,
+    Terms,
+    mix_targets,
+    objective_terms,
+)
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class DistillationClassifierCV(StudentClassifier):
         Number of folds.
     n_features_in_ : int
         Number of features seen in `fit`, if X has any.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had any.
 
     See Also
@@ -166,7 +172,7 @@ class DistillationClassifierCV(StudentClassifier):
         "cv": ["cv_object"],
         "teacher_cv": [
             Interval(Integral, 2, None, closed="left"),
-            HasMethods(["split"]),
+            HasMethods(["split", "get_n_splits"]),
             StrOptions({"in-sample"}),
             None,
         ],
@@ -278,7 +284,7 @@ class DistillationClassifierCV(StudentClassifier):
                 classes=rows.classes,
                 name="soft_labels",
             )
-        student._check_X(X, reset=True)
+        student._check_task(X, len(rows.classes))
         for name in ("student_", "teacher_"):
             self.__dict__.pop(name, None)
         grid = _Grid(self, student, candidates, rows, soft_labels, params)
@@ -419,12 +425,13 @@ class _Grid:
             weight = None if rows.weight is None else rows.weight[rows.weight > 0]
             temperature = fit_temperature(labelled.codes, proba, sample_weight=weight)
         same = self.student_temperature == "same"
-        terms = objective_terms(
-            labelled.codes,
-            temper_proba(proba, temperature),
-            candidate.mixing_weight,
-            float(temperature if same else self.student_temperature),
-        )
+        student_temperature = float(temperature if same else self.student_temperature)
+        soft, mixing = temper_proba(proba, temperature), candidate.mixing_weight
+        if student_temperature == 1.0:
+            soft, mixing = mix_targets(labelled.codes, soft, mixing), 1.0
+        # Rounded as by a student's own check: trees break ties by the last digit.
+        soft = soft / soft.sum(axis=1, keepdims=True)
+        terms = objective_terms(labelled.codes, soft, mixing, student_temperature)
         return float(temperature), terms
 
     def score(self, train: IntArray, test: IntArray, n_threads: int) -> _FoldResult:

@@ -19,8 +19,8 @@ def concatenate_rows(first: InputLike, second: InputLike) -> InputLike:
     first : array-like of shape (n_first, ...)
         Array, sparse matrix, pandas or polars data frame, or list.
     second : array-like of shape (n_second, ...)
-        More rows. Columns of a data frame are taken by name and converted to the types
-        of `first`; categories that `first` does not have become missing.
+        More rows, with the columns of `first`. A data frame's are converted to the
+        types of `first`; categories that `first` does not have become missing.
 
     Returns
     -------

@@ -70,7 +70,7 @@ class SoftLabelTransformer(
         The temperature used.
     n_features_in_ : int
         Number of features seen in `fit`, if X has any.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had any.
 
     See Also

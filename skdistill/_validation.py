@@ -282,8 +282,12 @@ def check_weights(sample_weight: Any, X: InputLike, codes: IntArray) -> FloatArr
         rows,
         dtype=np.float64,
         ensure_non_negative=True,
-        allow_all_zero_weights=False,
+        allow_all_zero_weights=True,
     )
+    if not weights.any():
+        raise ValueError(
+            "sample_weight must hold a weight above zero, but all are zero."
+        )
     if len(np.unique(codes[weights > 0])) < 2:
         raise ValueError(
             "After removing the rows whose sample_weight is zero only one class is "

@@ -226,7 +226,7 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         The fitted members.
     n_features_in_ : int
         Number of features seen in `fit`, if X has any.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had any.
 
     Examples

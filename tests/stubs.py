@@ -1,11 +1,17 @@
-"""Teachers and students that log what happens to them, or misbehave."""
+"""Teachers that log what happens to them or misbehave, and seeded fits."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.tree import DecisionTreeClassifier
+
+from skdistill import DistillationClassifier
+from skdistill.students import MLPStudent
 
 
 def n_fits(path):
@@ -120,3 +126,27 @@ class SeenTeacher(ClassifierMixin, BaseEstimator):
         type(self).seen.append(("predict_proba", X))
         n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
         return np.tile(self.prior_, (n_rows, 1))
+
+
+def seeded_fits(n_jobs=None):
+    """Fit seeded classifiers and hash their probabilities."""
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(150, 4))
+    y = (X[:, 0] + X[:, 1] ** 2 > 0.5).astype(int)
+    boosting = HistGradientBoostingClassifier(max_iter=5, random_state=0)
+    fits = {
+        "MLP": (boosting, MLPStudent((8,), max_iter=5, random_state=0)),
+        "default student": (GaussianNB(), None),
+        "forest": (
+            RandomForestClassifier(5, random_state=0),
+            DecisionTreeClassifier(max_depth=3, random_state=0),
+        ),
+    }
+    digests = {}
+    for name, (teacher, student) in fits.items():
+        distilled = DistillationClassifier(
+            teacher, student, cv=3, random_state=7, n_jobs=n_jobs, temperature="auto"
+        ).fit(X, y)
+        proba = distilled.predict_proba(X)
+        digests[name] = hashlib.sha256(proba.tobytes()).hexdigest()
+    return digests

@@ -288,7 +288,7 @@ def test_the_tasks_of_a_distillation_are_soft_labels_and_training():
     model = DistillationClassifier(DecisionTreeClassifier(max_depth=2), clone(MLP))
     model.set_callbacks(recorder).fit(X, y)
     begun = [call[1:] for call in recorder.calls if call[0] == "begin"]
-    assert begun == [("fit", 0), ("soft labels", 0)]
+    assert begun == [("fit", 0), ("soft labels", 0), ("train student", 1)]
 
 
 # -- progress bars -------------------------------------------------------------------

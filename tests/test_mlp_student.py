@@ -148,14 +148,15 @@ def test_early_stopping_keeps_the_best_epoch():
     assert_same_bytes(shorter, student)
 
 
-def test_the_validation_score_is_minus_the_loss_on_held_out_rows():
+@pytest.mark.parametrize("seed", range(5))
+def test_the_validation_score_is_minus_the_loss_on_stratified_held_out_rows(seed):
     """All rows of a class are alike, so that the held-out rows need not be known."""
     y = np.repeat([0, 1], 50)
     X = y[:, None].astype(float)
     P = np.array([[0.7, 0.3], [0.2, 0.8]])[y]
     weight = np.array([1.0, 3.0])[y]
     student = MLPStudent(
-        (4,), max_iter=20, early_stopping=True, dtype="float64", random_state=0
+        (4,), max_iter=20, early_stopping=True, dtype="float64", random_state=seed
     ).fit(X, y, sample_weight=weight, soft_labels=P)
     losses = -(P * student.predict_log_proba(X)).sum(axis=1)
     expected = -np.average(losses, weights=weight)

@@ -27,9 +27,7 @@ def test_fit_transform_is_out_of_fold_and_transform_is_not(three_classes):
     out_of_fold = soft.fit_transform(X, y)
     assert_array_equal(
         out_of_fold,
-        cross_val_predict(
-            KNeighborsClassifier(1), X, y, cv=3, method="predict_proba"
-        ),
+        cross_val_predict(KNeighborsClassifier(1), X, y, cv=3, method="predict_proba"),
     )
     assert_array_equal(soft.transform(X), np.eye(3)[y])
     assert (out_of_fold != np.eye(3)[y]).any()

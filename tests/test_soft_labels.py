@@ -76,9 +76,7 @@ def test_folds_are_of_the_labels_and_not_of_their_names(three_classes):
     names = np.array(["one", "two", "six"])
     order = np.argsort(names)
     named = out_of_fold(GaussianNB(), X, names[y], cv=3)
-    assert_allclose(
-        named, out_of_fold(GaussianNB(), X, y, cv=3)[:, order], rtol=1e-12
-    )
+    assert_allclose(named, out_of_fold(GaussianNB(), X, y, cv=3)[:, order], rtol=1e-12)
 
 
 @pytest.mark.parametrize("cv", [None, 3, "in-sample"])
@@ -91,9 +89,7 @@ def test_a_frozen_teacher_is_not_fitted(cv, three_classes, fit_log):
     ).fit(X, y, X_unlabeled=X[:3])
     assert n_fits(fit_log) == 1
     assert_allclose(proba, teacher.predict_proba(X), rtol=1e-12)
-    assert_array_equal(
-        distilled.teacher_.predict_proba(X), teacher.predict_proba(X)
-    )
+    assert_array_equal(distilled.teacher_.predict_proba(X), teacher.predict_proba(X))
 
 
 @pytest.mark.parametrize("cv", [None, 3, "in-sample"])
@@ -174,7 +170,9 @@ def test_a_class_of_one_row_is_fine_without_folds(rare):
 def test_fewer_rows_than_the_default_folds():
     X = np.arange(6.0)[:, None]
     y = np.array([0, 1, 0, 1, 0, 1])
-    expected = cross_val_predict(LogisticRegression(), X, y, cv=3, method="predict_proba")
+    expected = cross_val_predict(
+        LogisticRegression(), X, y, cv=3, method="predict_proba"
+    )
     assert_allclose(out_of_fold(LogisticRegression(), X, y), expected, rtol=1e-9)
 
 
@@ -277,9 +275,7 @@ def test_the_cache_also_holds_scores_of_unlabelled_rows_and_the_teacher(
     # Two inner folds, and one fit on all rows for both the pool and `teacher_`.
     assert n_fits(fit_log) == OUTER * (2 + 1)
     expected = LoggedTeacher(fit_log).fit(X[:90], y[:90]).predict_proba(X)
-    assert_array_equal(
-        searched.best_estimator_.teacher_.predict_proba(X), expected
-    )
+    assert_array_equal(searched.best_estimator_.teacher_.predict_proba(X), expected)
 
 
 def test_an_in_sample_teacher_is_cached(cached, three_classes, fit_log):

@@ -133,7 +133,9 @@ def test_a_module_s_probabilities_are_checked(module, three_classes):
 
 
 def test_a_bare_module_is_no_teacher(module, three_classes):
-    with pytest.raises(TypeError, match=r"torch module \(Sequential\); wrap it as .*Mo"):
+    with pytest.raises(
+        TypeError, match=r"torch module \(Sequential\); wrap it as .*Mo"
+    ):
         DistillationClassifier(module, LinearStudent()).fit(*three_classes)
 
 
@@ -240,9 +242,7 @@ def test_members_may_order_their_classes_differently(three_classes):
     names = np.array(["ant", "bee", "cat"])[y]
     mixed = EnsembleTeacher([ReversedTeacher(), GaussianNB()]).fit(X, names)
     assert mixed.classes_.tolist() == ["ant", "bee", "cat"]
-    assert_allclose(
-        mixed.predict_proba(X), GaussianNB().fit(X, names).predict_proba(X)
-    )
+    assert_allclose(mixed.predict_proba(X), GaussianNB().fit(X, names).predict_proba(X))
 
 
 def test_members_may_give_scores(three_classes):
@@ -325,7 +325,9 @@ def test_an_ensemble_needs_members_that_can_teach(three_classes, fit_log):
 def test_a_bad_member_is_named(three_classes):
     X, y = three_classes
     teacher = EnsembleTeacher([GaussianNB(), BrokenTeacher("nan")]).fit(X, y)
-    with pytest.raises(ValueError, match="output of teacher BrokenTeacher: row 2 is not"):
+    with pytest.raises(
+        ValueError, match="output of teacher BrokenTeacher: row 2 is not"
+    ):
         teacher.predict_proba(X)
 
 

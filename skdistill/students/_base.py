@@ -285,6 +285,10 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             for terms in objectives
         ]
 
+    def _check_task(self, X: InputLike, n_classes: int) -> None:
+        """Check, before a teacher is fitted, that the student can take the data."""
+        self._check_X(X, reset=True)
+
     def _before_fit(self) -> None:
         """Check what the declared parameter constraints cannot say."""
 

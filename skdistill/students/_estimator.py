@@ -52,7 +52,7 @@ class EstimatorStudent(BaseStudent):
         The fitted estimator.
     n_features_in_ : int
         Number of features seen in `fit`, if X has any.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had any.
 
     References

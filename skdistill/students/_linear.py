@@ -9,9 +9,9 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax
+from scipy.sparse import issparse
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import compute_class_weight
@@ -70,7 +70,7 @@ class LinearStudent(BaseStudent):
         Solver iterations.
     n_features_in_ : int
         Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had any.
 
     See Also
@@ -201,10 +201,11 @@ class LinearStudent(BaseStudent):
                 "ftol": 64 * np.finfo(float).eps,
             },
         )
-        if result.status == 1:
+        if result.status in (1, 2):  # at max_iter, or no step reduces the loss
             warnings.warn(
-                f"LinearStudent did not converge in max_iter={self.max_iter} "
-                "iterations. Raise max_iter or scale the features.",
+                f"LinearStudent did not reach tol={self.tol} within max_iter="
+                f"{self.max_iter} iterations ({result.message}). Raise max_iter or "
+                "tol, scale the features, or pass them as float64.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -234,13 +235,19 @@ class _Objective:
     ) -> None:
         self.X = problem.X
         self.fit_intercept = fit_intercept
-        self.weight = weight / weight.sum()
         self.penalty = 1.0 / (C * weight.sum())
-        self.terms = problem.terms
         n_classes = len(problem.classes)
         self.n_outputs = 1 if n_classes == 2 else n_classes
         self.n_columns = self.X.shape[1] + int(fit_intercept)
         self.n_parameters = self.n_outputs * self.n_columns
+        # Cross-entropy is linear in its targets: weighted once, not in every step.
+        # Classes come first: reductions over them then run along the rows.
+        share = weight / weight.sum()
+        self.terms = [
+            (np.ascontiguousarray((targets * share[:, None]).T), temperature)
+            for targets, temperature in problem.terms
+        ]
+        self.masses = [targets.sum(axis=0) for targets, _ in self.terms]
 
     def pack(self, start: tuple[FloatArray, FloatArray] | None) -> FloatArray:
         """Return solver parameters: those of a known solution, or zeros."""
@@ -261,45 +268,63 @@ class _Objective:
     def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
         """Return value and gradient."""
         coef, intercept = self.unpack(x)
-        # In the type of X: a float32 table is never copied to float64.
-        scores = safe_sparse_dot(self.X, coef.T.astype(self.X.dtype), dense_output=True)
-        value, slope = self._loss(scores.astype(np.float64) + intercept)
+        value, slope = self._loss(self._scores(coef) + intercept[:, None])
         value += 0.5 * self.penalty * float((coef**2).sum())
         gradient = np.empty((self.n_outputs, self.n_columns))
-        product = safe_sparse_dot(
-            self.X.T, slope.astype(self.X.dtype), dense_output=True
-        )
-        gradient[:, : coef.shape[1]] = product.T + self.penalty * coef
+        gradient[:, : coef.shape[1]] = self._back(slope)
+        gradient[:, : coef.shape[1]] += self.penalty * coef
         if self.fit_intercept:
-            gradient[:, -1] = slope.sum(axis=0)
+            gradient[:, -1] = slope.sum(axis=1)
         return value, gradient.ravel()
+
+    # Products are in the type of X: a float32 table is never copied to float64.
+
+    def _scores(self, coef: FloatArray) -> FloatArray:
+        """Return scores without intercepts, shape (n_outputs, n_samples)."""
+        coef = coef.astype(self.X.dtype, copy=False)
+        if issparse(self.X):
+            return np.ascontiguousarray((self.X @ coef.T).T)
+        return coef @ self.X.T
+
+    def _back(self, slope: FloatArray) -> FloatArray:
+        """Return the slopes' part of the gradient, shape (n_outputs, n_features)."""
+        slope = slope.astype(self.X.dtype, copy=False)
+        if issparse(self.X):
+            gradient: FloatArray = (self.X.T @ slope.T).T
+            return gradient
+        return slope @ self.X
 
     def _loss(self, scores: FloatArray) -> tuple[float, FloatArray]:
         """Sum the weighted losses of all terms; also their slopes in the scores."""
         one_term = _binary_term if self.n_outputs == 1 else _multinomial_term
-        value, slope = 0.0, np.zeros_like(scores)
-        for targets, temperature in self.terms:
-            losses, slopes = one_term(targets, scores / temperature)
-            value += float(self.weight @ losses)
-            slope += slopes / temperature
-        return value, slope * self.weight[:, None]
+        value, slope = 0.0, None
+        for (targets, temperature), mass in zip(self.terms, self.masses, strict=True):
+            term, term_slope = one_term(targets, mass, scores / temperature)
+            term_slope /= temperature
+            value += term
+            slope = term_slope if slope is None else slope + term_slope
+        assert slope is not None
+        return value, slope
 
 
 def _binary_term(
-    targets: FloatArray, scores: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    targets: FloatArray, mass: FloatArray, scores: FloatArray
+) -> tuple[float, FloatArray]:
     """Cross-entropy of two classes in their log-odds, and its derivative."""
-    odds = scores[:, 0]
-    mass = targets.sum(axis=1)
-    losses = mass * np.logaddexp(0.0, odds) - targets[:, 1] * odds
-    return losses, (mass * expit(odds) - targets[:, 1])[:, None]
+    odds = scores[0]
+    value = mass @ np.logaddexp(0.0, odds) - targets[1] @ odds
+    return float(value), (mass * expit(odds) - targets[1])[None]
 
 
 def _multinomial_term(
-    targets: FloatArray, scores: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Cross-entropy in the logits, and its gradient."""
-    log_proba = log_softmax(scores, axis=1)
-    losses = -(targets * log_proba).sum(axis=1)
-    mass: NDArray[np.float64] = targets.sum(axis=1, keepdims=True)
-    return losses, mass * np.exp(log_proba) - targets
+    targets: FloatArray, mass: FloatArray, scores: FloatArray
+) -> tuple[float, FloatArray]:
+    """Cross-entropy in the logits, and its gradient; overwrites `scores`."""
+    scores -= scores.max(axis=0)
+    value = -np.vdot(targets, scores)
+    slope = np.exp(scores, out=scores)
+    total = slope.sum(axis=0)
+    value += mass @ np.log(total)
+    slope *= mass / total
+    slope -= targets
+    return float(value), slope

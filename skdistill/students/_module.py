@@ -76,7 +76,7 @@ class ModuleStudent(GradientStudent):
         As in :class:`~skdistill.students.MLPStudent`.
     n_features_in_ : int
         Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had any.
 
     Examples
@@ -173,20 +173,28 @@ class ModuleStudent(GradientStudent):
         module.to(device=device, dtype=getattr(torch, self.dtype))
         if not any(p.requires_grad for p in module.parameters()):
             raise ValueError("module has no parameter to train.")
-        self._check_output(module, problem, device)
+        self._check_output(module, problem.X, len(problem.classes), device)
         return ModuleStack([module])
 
+    def _check_task(self, X: InputLike, n_classes: int) -> None:
+        import torch
+
+        X = self._check_X(X, reset=True)
+        device = resolve_device(self.device)
+        module = self._build(n_classes, 0).to(device, getattr(torch, self.dtype))
+        self._check_output(module, X, n_classes, device)
+
     def _check_output(
-        self, module: torch.nn.Module, problem: Problem, device: str
+        self, module: torch.nn.Module, X: FloatArray, n_classes: int, device: str
     ) -> None:
         """Raise unless the module returns one logit a class for each row."""
         import torch
 
-        rows = self._batch(problem.X[:2], device)
+        rows = self._batch(X[:2], device)
         module.eval()
         with torch.no_grad():
             output = module(rows)
-        expected = (len(rows), len(problem.classes))
+        expected = (len(rows), n_classes)
         shape = tuple(getattr(output, "shape", ()))
         if not isinstance(output, torch.Tensor) or shape != expected:
             got = shape if isinstance(output, torch.Tensor) else type(output).__name__
