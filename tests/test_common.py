@@ -39,8 +39,10 @@ WEIGHT_CHECKS = (
 )
 
 
-def perceptron(n_features, n_classes):
-    return nn.Sequential(nn.Linear(n_features, 8), nn.Tanh(), nn.Linear(8, n_classes))
+class Perceptron(nn.Sequential):
+    # A class, as its name in the tests' names is the same in every process.
+    def __init__(self, n_features, n_classes):
+        super().__init__(nn.Linear(n_features, 8), nn.Tanh(), nn.Linear(8, n_classes))
 
 
 class FrozenTeacherClassifier(DistillationClassifier):
@@ -73,7 +75,7 @@ ESTIMATORS = {
     "MLPStudent, full batch": (FULL_BATCH, None),
     "ModuleStudent": (
         ModuleStudent(
-            perceptron,
+            Perceptron,
             batch_size=None,
             max_iter=60,
             learning_rate_init=0.02,

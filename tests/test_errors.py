@@ -406,7 +406,7 @@ def test_unlabelled_rows_must_have_the_columns_of_the_others(refused, three_clas
 @pytest.mark.parametrize(
     ("weight", "message"),
     [
-        (np.zeros(120), r"Sample weights must contain at least one non-zero"),
+        (np.zeros(120), r"sample_weight must hold a weight above zero"),
         (np.r_[-1, np.ones(119)], r"(?i)negative values in data passed to `sample_wei"),
         (np.r_[np.nan, np.ones(119)], r"(?i)sample_weight contains NaN"),
         (np.ones(100), r"(?i)sample_weight.shape == \(100,\), expected \(120,\)"),

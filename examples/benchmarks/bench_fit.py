@@ -153,17 +153,21 @@ def fit_by_hand(task: Task, n_threads: int) -> Callable[[Any], Any]:
 
 
 class HandWritten:
-    """A ReLU network in one flat tensor, its backward pass written out."""
+    """A ReLU network in one flat tensor, its backward pass written out.
+
+    With the fastest of torch's operators for each part: `baddbmm` on a batch of one is
+    quicker than `addmm`, and the fused step quicker than the optimiser that wraps it.
+    """
 
     def __init__(self, task: Task) -> None:
         generator = torch.Generator().manual_seed(0)
         n_parameters = sum((a + 1) * b for a, b in pairwise(task.layer_sizes))
         self.flat = torch.zeros(n_parameters)
-        self.flat.grad = torch.zeros(n_parameters)
+        self.gradient = torch.zeros(n_parameters)
         self.layers = self._views(self.flat, task.layer_sizes)
-        self.slopes = self._views(self.flat.grad, task.layer_sizes)
+        self.slopes = self._views(self.gradient, task.layer_sizes)
         for weight, _ in self.layers:
-            bound = (6.0 / weight.shape[0]) ** 0.5
+            bound = (6.0 / weight.shape[1]) ** 0.5
             weight.uniform_(-bound, bound, generator=generator)
         self.generator = generator
 
@@ -172,46 +176,64 @@ class HandWritten:
         views, start = [], 0
         for n_in, n_out in pairwise(layer_sizes):
             middle, stop = start + n_in * n_out, start + (n_in + 1) * n_out
-            views.append((flat[start:middle].view(n_in, n_out), flat[middle:stop]))
+            weight = flat[start:middle].view(1, n_in, n_out)
+            views.append((weight, flat[middle:stop].view(1, 1, n_out)))
             start = stop
         return views
 
     def fit(self, task: Task) -> HandWritten:
         X = torch.from_numpy(task.X)
         P = torch.eye(task.n_classes)[torch.from_numpy(task.y)]
-        optimizer = torch.optim.AdamW(
-            [self.flat], lr=LEARNING_RATE, weight_decay=0.0, fused=True
-        )
+        step = self._optimizer()
         for _ in range(task.epochs):
             order = torch.randperm(len(X), generator=self.generator)
-            X_shuffled, P_shuffled = X[order], P[order]
+            X_shuffled, P_shuffled = X[order][None], P[order][None]
             for start in range(0, len(X), task.batch_size):
                 rows = slice(start, start + task.batch_size)
-                self._gradient(X_shuffled[rows], P_shuffled[rows])
-                optimizer.step()
+                self._gradient(X_shuffled[:, rows], P_shuffled[:, rows])
+                step()
         return self
+
+    def _optimizer(self) -> Callable[[], None]:
+        first, second = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        state = ([self.flat], [self.gradient], [first], [second], [], [torch.zeros(())])
+
+        def step() -> None:
+            state[-1][0] += 1
+            torch.ops.aten._fused_adamw_(
+                *state,
+                lr=LEARNING_RATE,
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=0.0,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
+
+        return step
 
     def _forward(self, x: Any) -> list[Any]:
         outputs = [x]
         for weight, bias in self.layers[:-1]:
-            outputs.append(torch.addmm(bias, outputs[-1], weight).relu_())
+            outputs.append(torch.baddbmm(bias, outputs[-1], weight).relu_())
         weight, bias = self.layers[-1]
-        outputs.append(torch.addmm(bias, outputs[-1], weight))
+        outputs.append(torch.baddbmm(bias, outputs[-1], weight))
         return outputs
 
     def _gradient(self, x: Any, p: Any) -> None:
         outputs = self._forward(x)
-        slope = outputs.pop().softmax(1).sub_(p).div_(len(x))
+        slope = outputs.pop().softmax(2).sub_(p).div_(x.shape[1])
         for i in range(len(self.layers) - 1, -1, -1):
             to_weight, to_bias = self.slopes[i]
-            torch.mm(outputs[i].t(), slope, out=to_weight)
-            torch.sum(slope, 0, out=to_bias)
+            torch.bmm(outputs[i].transpose(1, 2), slope, out=to_weight)
+            torch.sum(slope, 1, keepdim=True, out=to_bias)
             if i:
-                slope = torch.mm(slope, self.layers[i][0].t())
+                slope = torch.bmm(slope, self.layers[i][0].transpose(1, 2))
                 slope = torch.ops.aten.threshold_backward(slope, outputs[i], 0)
 
     def predict_proba(self, X: Any) -> Any:
-        return self._forward(torch.from_numpy(X))[-1].softmax(1).numpy()
+        return self._forward(torch.from_numpy(X)[None])[-1][0].softmax(1).numpy()
 
 
 # -- the comparison -----------------------------------------------------------------
