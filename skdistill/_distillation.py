@@ -16,6 +16,7 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
@@ -91,6 +92,15 @@ class StudentClassifier(
             )
         return student
 
+    def _fitted_student(self) -> BaseStudent:
+        check_is_fitted(self)
+        if not hasattr(self, "student_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} has no student to predict with: it was "
+                "fitted with refit=False."
+            )
+        return self.student_
+
     def predict(self, X: InputLike) -> NDArray[Any]:
         """Return the student's most probable class of each row.
 
@@ -104,8 +114,7 @@ class StudentClassifier(
         ndarray of shape (n_samples,)
             Class labels.
         """
-        check_is_fitted(self)
-        return self.student_.predict(X)
+        return self._fitted_student().predict(X)
 
     def predict_proba(self, X: InputLike) -> FloatArray:
         """Return the student's class probabilities.
@@ -120,8 +129,7 @@ class StudentClassifier(
         ndarray of shape (n_samples, n_classes)
             Probabilities, columns in the order of ``classes_``; rows sum to 1.
         """
-        check_is_fitted(self)
-        return self.student_.predict_proba(X)
+        return self._fitted_student().predict_proba(X)
 
     def predict_log_proba(self, X: InputLike) -> FloatArray:
         """Return the student's log-probabilities.
@@ -136,8 +144,7 @@ class StudentClassifier(
         ndarray of shape (n_samples, n_classes)
             Natural logarithms, columns in the order of ``classes_``.
         """
-        check_is_fitted(self)
-        return self.student_.predict_log_proba(X)
+        return self._fitted_student().predict_log_proba(X)
 
     def decision_function(self, X: InputLike) -> FloatArray:
         """Return the student's logits.
@@ -152,8 +159,7 @@ class StudentClassifier(
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             Logits; for two classes the log-odds of ``classes_[1]``.
         """
-        check_is_fitted(self)
-        return self.student_.decision_function(X)
+        return self._fitted_student().decision_function(X)
 
 
 class DistillationClassifier(StudentClassifier):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 from joblib import cpu_count, effective_n_jobs
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.base import _fit_context
+from sklearn.base import _fit_context, clone
 from sklearn.metrics import check_scoring, get_scorer_names
+from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing
-from sklearn.utils._metadata_requests import _raise_for_params
+from sklearn.utils._metadata_requests import _raise_for_params, _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.parallel import Parallel, delayed
@@ -216,7 +217,7 @@ class DistillationClassifierCV(StudentClassifier):
         self.random_state = random_state
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Return the routing of fit's metadata to the teacher and to both splitters.
+        """Return the routing of fit's metadata to teacher, splitters and scorer.
 
         Returns
         -------
@@ -224,10 +225,13 @@ class DistillationClassifierCV(StudentClassifier):
             The routing.
         """
         to_split = MethodMapping().add(caller="fit", callee="split")
+        to_score = MethodMapping().add(caller="fit", callee="score")
+        scorer = check_scoring(self, self.scoring)
         return (
             super()
             .get_metadata_routing()
             .add(teacher_splitter=self.teacher_cv, method_mapping=to_split)
+            .add(scorer=scorer, method_mapping=to_score)
         )
 
     @keep_fitted_on_failure
@@ -250,13 +254,13 @@ class DistillationClassifierCV(StudentClassifier):
         y : array-like of shape (n_samples,)
             Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative row weights, for teachers and students. The scores are not
-            weighted.
+            Non-negative row weights, for teachers, students and scores; a plain
+            function as `scoring` is not given them.
         soft_labels : array-like of shape (n_samples, n_classes), default=None
             Class probabilities in the order of the sorted classes, used instead of the
             teacher's.
         **params : dict
-            With metadata routing enabled, what teacher and splitters ask for.
+            With metadata routing enabled, what teacher, splitters and scorer ask for.
 
         Returns
         -------
@@ -288,11 +292,16 @@ class DistillationClassifierCV(StudentClassifier):
         for name in ("student_", "teacher_"):
             self.__dict__.pop(name, None)
         grid = _Grid(self, student, candidates, rows, soft_labels, params)
-        results = self._score_folds(grid)
+        context = self._init_callback_context(max_subtasks=1 + int(self.refit))
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        results = self._score_folds(grid, context)
         self.classes_ = rows.classes
         self._store_results(candidates, results)
         if self.refit:
-            self._refit(grid, candidates[self.best_index_])
+            self._refit(grid, candidates[self.best_index_], context)
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes={}
+        )
         return self
 
     def _candidates(self) -> list[_Candidate]:
@@ -311,17 +320,40 @@ class DistillationClassifierCV(StudentClassifier):
             )
         return [_Candidate(t, float(a)) for t in temperatures for a in mixing_weights]
 
-    def _score_folds(self, grid: _Grid) -> list[_FoldResult]:
+    def _score_folds(self, grid: _Grid, context: Any) -> list[_FoldResult]:
+        """Train and score all candidates on each fold."""
         splitter = check_cv(self.cv, grid.rows.y, classifier=True)
         folds = list(splitter.split(grid.rows.X, grid.rows.y, **grid.split_params))
         self.n_splits_ = len(folds)
+        if self.one_standard_error and self.n_splits_ == 1:
+            raise ValueError(
+                "one_standard_error=True needs scores of at least 2 folds, but cv has "
+                "1. Use one_standard_error=False, or more folds."
+            )
         n_jobs = effective_n_jobs(self.n_jobs)
+        n_threads = cpu_count() if n_jobs == 1 else 1
+        task = context.subcontext(
+            task_name="score grid",
+            max_subtasks=len(folds),
+            sequential_subtasks=False,
+        )
+        data = {"estimator": self, "X": grid.rows.X, "y": grid.rows.y}
+        task.call_on_fit_task_begin(**data)
+
+        def score(i: int, train: IntArray, test: IntArray) -> _FoldResult:
+            fold = task.subcontext(task_name="fold", task_id=i)
+            fold.call_on_fit_task_begin(**data)
+            result = grid.score(train, test, n_threads)
+            fold.call_on_fit_task_end(**data)
+            return result
+
         # Threads: students leave Python's lock alone while they train, and the rows
         # need not be copied.
-        return Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(grid.score)(train, test, cpu_count() if n_jobs == 1 else 1)
-            for train, test in folds
+        results = Parallel(n_jobs=n_jobs, require="sharedmem")(
+            delayed(score)(i, train, test) for i, (train, test) in enumerate(folds)
         )
+        task.call_on_fit_task_end(**data)
+        return list(results)
 
     def _store_results(
         self, candidates: list[_Candidate], results: list[_FoldResult]
@@ -338,13 +370,22 @@ class DistillationClassifierCV(StudentClassifier):
         self.temperature_ = float(np.median(used))
         self.mixing_weight_ = best.mixing_weight
 
-    def _refit(self, grid: _Grid, best: _Candidate) -> None:
+    def _refit(self, grid: _Grid, best: _Candidate, context: Any) -> None:
         """Train the best candidate on all rows."""
+        task = context.subcontext(task_name="refit")
+        student = clone(grid.student)
+        with task.propagate_callback_context(student):
+            task.call_on_fit_task_begin(estimator=self, X=grid.rows.X, y=grid.rows.y)
+            self._fit_best(grid, best, student)
+            task.call_on_fit_task_end(estimator=self, X=grid.rows.X, y=grid.rows.y)
+        self.student_ = student
+
+    def _fit_best(self, grid: _Grid, best: _Candidate, student: BaseStudent) -> None:
         stage, labelled = grid.stage(np.arange(len(grid.rows.y)))
         proba = grid.proba(stage, labelled, np.arange(len(grid.rows.y)), [best])
         self.temperature_, terms = grid.objective(labelled, grid.rows, proba, best)
         problem = grid.problem(labelled, grid.rows)
-        (self.student_,) = grid.student._fit_many(problem, [terms], cpu_count())
+        student._fit_problem(replace(problem, terms=terms))
         used = best.mixing_weight > 0 and grid.soft_labels is None
         if self.keep_teacher and used:
             self.teacher_ = fitted_teacher(stage, labelled)
@@ -373,7 +414,15 @@ class _Grid:
         self.fit_params = routed["teacher"]
         self.split_params = routed["splitter"]
         self.teacher_split_params = routed["teacher_splitter"]
+        self.score_params = self._score_params(routed["scorer"])
         self._stage = Stage(self.teacher, search.teacher_cv, search.memory, None)
+
+    def _score_params(self, routed: dict[str, Any]) -> dict[str, Any]:
+        """Return what the scorer takes: as in GridSearchCV, weights without routing."""
+        takes_weight = isinstance(self.scorer, _BaseScorer) and not _routing_enabled()
+        if takes_weight and self.rows.weight is not None:
+            return {"sample_weight": self.rows.weight}
+        return routed
 
     def stage(self, train: IntArray) -> tuple[Stage, LabelledRows]:
         """Return the stage and the present ones of some rows."""
@@ -466,10 +515,13 @@ class _Grid:
     ) -> _FoldResult:
         X_test = _safe_indexing(self.rows.X, test)
         y_test = self.rows.y[test]
+        params = _check_method_params(
+            self.rows.X, params=self.score_params, indices=test
+        )
         scores, times = {}, {}
         for key, student in students.items():
             start = time.perf_counter()
-            scores[key] = self.scorer(student, X_test, y_test)
+            scores[key] = self.scorer(student, X_test, y_test, **params)
             times[key] = time.perf_counter() - start
         keys = [_key(candidate) for candidate in self.candidates]
         return _FoldResult(
@@ -515,6 +567,8 @@ def _choose(
     Ties go to the smaller mixing weight: what labels alone can do needs no teacher.
     """
     mean = scores.mean(axis=1)
+    if np.isnan(mean).all():
+        raise ValueError("No candidate can be chosen: scoring is NaN for each of them.")
     best = float(np.nanmax(mean))
     bound = best
     if one_standard_error:

@@ -251,10 +251,8 @@ class TeacherStageMixin:
             return defaultdict(dict, teacher=weight_params(teacher, rows.weight))
         weight = None if is_frozen(teacher) else rows.weight
         routed = process_routing(self, "fit", sample_weight=weight, **params)
-        return {
-            name: dict(methods.fit if name == "teacher" else methods.split)
-            for name, methods in routed.items()
-        }
+        called = defaultdict(lambda: "split", teacher="fit", scorer="score")
+        return {name: dict(methods[called[name]]) for name, methods in routed.items()}
 
     def _open_stage(
         self, rows: TrainingRows, params: dict[str, Any]

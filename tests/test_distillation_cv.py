@@ -8,6 +8,7 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
@@ -177,19 +178,46 @@ def test_with_a_student_temperature(name, student_temperature, three_classes):
 
 
 @pytest.mark.parametrize("name", ["MLPStudent", "tree"])
-def test_with_sample_weights_for_the_fits(name, three_classes):
+def test_with_sample_weights(name, three_classes):
     X, y = three_classes
     weight = np.random.default_rng(0).uniform(0.1, 3, len(y))
     estimator, atol = STUDENTS[name]
-    search = make_search(student=estimator).fit(X, y, sample_weight=weight)
-    with sklearn.config_context(enable_metadata_routing=True):
-        reference = grid_search(search)
-        reference.estimator.set_fit_request(sample_weight=True)
-        reference.estimator.teacher.set_fit_request(sample_weight=True)
-        # The scores are not weighted.
-        scorer = get_scorer(search.scoring).set_score_request(sample_weight=False)
-        reference.set_params(scoring=scorer).fit(X, y, sample_weight=weight)
+    search = make_search(student=estimator, temperatures=("auto", 3.0))
+    search.fit(X, y, sample_weight=weight)
+    reference = grid_search(search).fit(X, y, sample_weight=weight)
     assert_same_results(search, reference, atol)
+    assert np.abs(search.scores_ - search.fit(X, y).scores_).max() > 1e-4
+
+
+def test_a_callback_sees_folds_and_refit(two_classes):
+    X, y = two_classes
+    seen = []
+
+    class Recorder:
+        def setup(self, estimator, context):
+            seen.append("setup")
+
+        def teardown(self, estimator, context):
+            seen.append("teardown")
+
+        def on_fit_task_begin(self, estimator, context):
+            seen.append(context.task_name)
+
+        def on_fit_task_end(self, estimator, context):
+            return False
+
+    make_search(student=MLP, cv=3).set_callbacks(Recorder()).fit(X, y)
+    tasks = ["fit", "score grid", "fold", "fold", "fold", "refit"]
+    assert seen == ["setup", *tasks, "teardown"]
+
+
+def test_a_monitor_of_the_student_sees_the_epochs_of_the_refit(two_classes):
+    X, y = two_classes
+    monitor = ScoringMonitor(scoring="neg_log_loss")
+    student = clone(MLP).set_callbacks(monitor)
+    search = make_search(student=student).fit(X, y)
+    logged = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert len(logged) == search.student_.n_iter_
 
 
 @pytest.mark.parametrize("name", ["MLPStudent", "tree"])
@@ -383,17 +411,14 @@ def test_each_row_gets_its_own_soft_label(row_teacher, three_classes, monkeypatc
         mixing_weights=(1.0,),
     ).fit(X, y)
     trains = [train for train, _ in folds.split(X, y)]
-    expected = [*trains, np.arange(len(y))]
-    assert len(problems) == 4
-    for (problem, objectives), rows in zip(problems, expected, strict=True):
+    for (problem, objectives), rows in zip(problems, trains, strict=True):
         assert_array_equal(problem.X[:, 0], rows)
         assert_array_equal(problem.codes, y[rows])
         proba = RowTeacher().fit(X, y).predict_proba(X[rows])
-        if len(objectives) == 2:
-            for terms, t in zip(objectives, (1.0, 2.0), strict=True):
-                ((targets, temperature),) = terms
-                assert temperature == 1.0
-                assert_allclose(targets, temper_proba(proba, t))
+        for terms, t in zip(objectives, (1.0, 2.0), strict=True):
+            ((targets, temperature),) = terms
+            assert temperature == 1.0
+            assert_allclose(targets, temper_proba(proba, t))
 
 
 def test_a_teacher_that_memorises_knows_nothing(two_classes):
@@ -532,8 +557,13 @@ def test_without_a_refit_there_is_no_student(three_classes):
     assert_array_equal(search.classes_, np.unique(y))
     assert not hasattr(search, "student_")
     assert not hasattr(search, "teacher_")
-    for method in ("predict", "predict_proba", "predict_log_proba"):
-        with pytest.raises((NotFittedError, AttributeError)):
+    for method in (
+        "predict",
+        "predict_proba",
+        "predict_log_proba",
+        "decision_function",
+    ):
+        with pytest.raises(NotFittedError, match="refit=False"):
             getattr(search, method)(X)
 
 
@@ -825,9 +855,11 @@ def test_weights_are_routed_to_the_teacher(three_classes):
     plain = make_search(student=MLP).fit(X, y, sample_weight=weight)
     with sklearn.config_context(enable_metadata_routing=True):
         teacher = GaussianNB().set_fit_request(sample_weight=True)
-        search = make_search(teacher, MLP).fit(X, y, sample_weight=weight)
+        scorer = get_scorer("neg_log_loss").set_score_request(sample_weight=True)
+        search = make_search(teacher, MLP, scoring=scorer)
+        search.fit(X, y, sample_weight=weight)
         ignored = make_search(
-            GaussianNB().set_fit_request(sample_weight=False), MLP
+            GaussianNB().set_fit_request(sample_weight=False), MLP, scoring=scorer
         ).fit(X, y, sample_weight=weight)
     assert_array_equal(search.scores_, plain.scores_)
     assert np.abs(ignored.scores_ - plain.scores_).max() > 1e-4
@@ -914,6 +946,30 @@ def test_auto_needs_out_of_fold_probabilities(refused):
         temperatures=[1.0, "auto"],
         teacher_cv="in-sample",
     )
+
+
+def test_one_fold_has_no_standard_error(refused, three_classes):
+    rows = np.arange(len(three_classes[1]))
+    fold = [(rows[::2], rows[1::2])]
+    search = make_search(cv=fold).fit(*three_classes)
+    assert search.scores_.shape[-1] == 1
+    refused(
+        ValueError,
+        "one_standard_error=True",
+        "2 folds",
+        cv=fold,
+        one_standard_error=True,
+    )
+
+
+@pytest.mark.parametrize("one_standard_error", [False, True])
+def test_scores_that_are_all_nan_choose_nothing(one_standard_error, two_classes):
+    search = make_search(
+        scoring=lambda estimator, X, y: np.nan, one_standard_error=one_standard_error
+    )
+    with pytest.raises(ValueError, match="scoring is NaN"):
+        search.fit(*two_classes)
+    assert not hasattr(search, "classes_")
 
 
 @pytest.mark.parametrize(

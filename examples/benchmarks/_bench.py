@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -99,10 +100,10 @@ def n_cores() -> int:
 
 
 @contextmanager
-def busy_machine(wanted: bool) -> Iterator[None]:
+def busy_machine(wanted: bool) -> Iterator[subprocess.Popen[bytes] | None]:
     """Keep all cores busy with another process while the block runs."""
     if not wanted:
-        yield
+        yield None
         return
     command = [sys.executable, "-c", SPIN, str(os.getpid())]
     threads = dict.fromkeys(
@@ -110,7 +111,7 @@ def busy_machine(wanted: bool) -> Iterator[None]:
     )
     other = subprocess.Popen(command, env={**os.environ, **threads})
     try:
-        yield
+        yield other
     finally:
         other.terminate()
         other.wait()
@@ -175,7 +176,7 @@ def product_rate(device: str = "cpu", size: int = 2048, repeats: int = 5) -> flo
 
 def mlp_flops(layer_sizes: Sequence[int], batch_size: int) -> float:
     """Return the operations in the matrix products of a step, forward and backward."""
-    shapes = list(zip(layer_sizes[:-1], layer_sizes[1:], strict=True))
+    shapes = list(pairwise(layer_sizes))
     products = 3 * sum(a * b for a, b in shapes) - shapes[0][0] * shapes[0][1]
     return 2.0 * batch_size * products
 

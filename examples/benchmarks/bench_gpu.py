@@ -10,6 +10,7 @@ this says so and ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import _bench
@@ -66,9 +67,8 @@ def grids(
     rows = []
     for n_students in counts:
         objectives = soft_targets(problem, n_students)
-        spent = _bench.interleave(
-            {"": lambda o=objectives: student._fit_many(problem, o)}, 3
-        )[""].median
+        method = partial(student._fit_many, problem, objectives)
+        spent = _bench.interleave({"": method}, 3)[""].median
         share = share_of_rate(n_students, n_rows * epochs, spent, rate)
         rows.append([n_students, spent, n_students / spent, share])
     return rows
@@ -82,18 +82,14 @@ def epochs(
     for n_rows in sizes:
         problem = new_problem(n_rows)
         for batch_size in batch_sizes:
-            short = new_student(device, 1, batch_size)
-            long = new_student(device, 5, batch_size)
-            timings = _bench.interleave(
-                {
-                    "short": lambda s=short: s.fit(problem.X, problem.y),
-                    "long": lambda s=long: s.fit(problem.X, problem.y),
-                },
-                3,
-            )
-            spent = max(timings["long"].median - timings["short"].median, 0.0) / 4
+            fits = {
+                n: partial(new_student(device, n, batch_size).fit, problem.X, problem.y)
+                for n in (1, 5)
+            }
+            timings = _bench.interleave({str(n): fit for n, fit in fits.items()}, 3)
+            spent = max(timings["5"].median - timings["1"].median, 0.0) / 4
             share = share_of_rate(1, n_rows, spent, rate) if spent else None
-            once = timings["short"].median - spent
+            once = timings["1"].median - spent
             rows.append([n_rows, batch_size, spent, once, share])
     return rows
 

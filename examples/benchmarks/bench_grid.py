@@ -8,8 +8,8 @@ cross-fitted on 5 more. Compared are
 - GridSearchCV over DistillationClassifier with `memory`: the teacher once a fold and
   once more for the refit, the students one after the other;
 - the same without `memory`: the teacher once a candidate and fold. A few candidates are
-  run; one with mixing weight 0 stands for the 5 of these, which need no teacher, and one
-  with weight 0.5 for the other 20;
+  run; one with mixing weight 0 stands for the 5 of these, which need no teacher, and
+  one with weight 0.5 for the other 20;
 - by hand, with skorch: the teacher once a fold, a net trained on mixed targets a
   candidate; some candidates are run and their time is scaled.
 
@@ -37,20 +37,26 @@ from skdistill import DistillationClassifier, DistillationClassifierCV
 from skdistill.losses import temper_proba
 from skdistill.students import MLPStudent
 
+Candidate = tuple[float, float]
+
 TEMPERATURES = (0.5, 0.7, 1.0, 2.0, 4.0)
 MIXING_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-CANDIDATES = list(product(TEMPERATURES, MIXING_WEIGHTS))
 WIDTH = 64
 BATCH_SIZE = 128
-FOLDS = 5
 
 
 class Task:
-    """Data, teacher and student that all searches share."""
+    """Data, grid, teacher and student that all searches share."""
 
-    def __init__(self, n_samples: int, n_trees: int, epochs: int) -> None:
+    def __init__(
+        self, n_samples: int, n_trees: int, epochs: int, *, tiny: bool = False
+    ) -> None:
         self.X, self.y = _bench.classification(n_samples, 20, 4, flip_y=0.2)
         self.epochs = epochs
+        self.n_folds = 2 if tiny else 5
+        self.temperatures = (1.0,) if tiny else TEMPERATURES
+        self.mixing_weights = (0.0, 0.5) if tiny else MIXING_WEIGHTS
+        self.candidates = list(product(self.temperatures, self.mixing_weights))
         self.teacher = RandomForestClassifier(
             n_trees, min_samples_leaf=5, random_state=0
         )
@@ -65,46 +71,56 @@ class Task:
         )
 
     def folds(self) -> Iterator[tuple[Any, Any]]:
-        return StratifiedKFold(FOLDS).split(self.X, self.y)
+        return StratifiedKFold(self.n_folds).split(self.X, self.y)
 
     def soft_labels(self, rows: Any) -> Any:
         """Return the teacher's out-of-fold probabilities of some rows."""
         X, y = self.X[rows], self.y[rows]
         return cross_val_predict(
-            clone(self.teacher), X, y, cv=FOLDS, method="predict_proba"
+            clone(self.teacher), X, y, cv=self.n_folds, method="predict_proba"
         )
 
 
-# -- the searches: each returns its table of mean scores and whether it was scaled ---
+# -- the searches: each returns the candidates' mean scores --------------------------
 
 
-def by_stacks(task: Task, n_jobs: int | None) -> dict[Any, float]:
+def by_stacks(task: Task, n_jobs: int | None) -> dict[Candidate, float]:
     search = DistillationClassifierCV(
         task.teacher,
         task.student,
-        temperatures=TEMPERATURES,
-        mixing_weights=MIXING_WEIGHTS,
+        temperatures=task.temperatures,
+        mixing_weights=task.mixing_weights,
+        cv=task.n_folds,
+        teacher_cv=task.n_folds,
         n_jobs=n_jobs,
     ).fit(task.X, task.y)
     scores = search.cv_results_["mean_test_score"]
-    return dict(zip(CANDIDATES, scores, strict=True))
+    return dict(zip(task.candidates, scores, strict=True))
 
 
 def by_grid_search(
     task: Task,
-    candidates: Sequence[tuple[float, float]],
+    candidates: Sequence[Candidate],
     *,
     cached: bool,
     n_jobs: int | None = None,
     refit: bool = True,
-) -> dict[Any, float]:
+) -> dict[Candidate, float]:
     grid = [{"temperature": [t], "mixing_weight": [a]} for t, a in candidates]
     with tempfile.TemporaryDirectory() as folder:
         classifier = DistillationClassifier(
-            task.teacher, task.student, memory=folder if cached else None
+            task.teacher,
+            task.student,
+            cv=task.n_folds,
+            memory=folder if cached else None,
         )
         search = GridSearchCV(
-            classifier, grid, scoring="neg_log_loss", n_jobs=n_jobs, refit=refit
+            classifier,
+            grid,
+            scoring="neg_log_loss",
+            cv=task.n_folds,
+            n_jobs=n_jobs,
+            refit=refit,
         ).fit(task.X, task.y)
     scores = search.cv_results_["mean_test_score"]
     return dict(zip(candidates, scores, strict=True))
@@ -114,7 +130,7 @@ def without_cache(task: Task) -> float:
     """Return the seconds that a search without a cache takes, from two candidates."""
     seconds = 0.0
     for mixing_weight in (0.0, 0.5):
-        alike = [c for c in CANDIDATES if (c[1] > 0) == (mixing_weight > 0)]
+        alike = [c for c in task.candidates if (c[1] > 0) == (mixing_weight > 0)]
         start = perf_counter()
         by_grid_search(task, [(1.0, mixing_weight)], cached=False, refit=False)
         seconds += (perf_counter() - start) * len(alike)
@@ -122,10 +138,10 @@ def without_cache(task: Task) -> float:
 
 
 def by_hand(
-    task: Task, skorch: Any, candidates: Sequence[tuple[float, float]]
-) -> tuple[float, dict[Any, float]]:
+    task: Task, skorch: Any, candidates: Sequence[Candidate]
+) -> tuple[float, dict[Candidate, float]]:
     """Return the seconds that a search with skorch takes, and the scores it found."""
-    scores: dict[Any, list[float]] = {candidate: [] for candidate in candidates}
+    scores: dict[Candidate, list[float]] = {candidate: [] for candidate in candidates}
     teacher_seconds = net_seconds = 0.0
     for train, test in task.folds():
         start = perf_counter()
@@ -143,7 +159,7 @@ def by_hand(
             proba /= proba.sum(axis=1, keepdims=True)
             scores[temperature, mixing].append(-log_loss(task.y[test], proba))
         net_seconds += perf_counter() - start
-    seconds = teacher_seconds + net_seconds * len(CANDIDATES) / len(candidates)
+    seconds = teacher_seconds + net_seconds * len(task.candidates) / len(candidates)
     return seconds, {c: float(np.mean(values)) for c, values in scores.items()}
 
 
@@ -184,27 +200,31 @@ def teachers_alone(task: Task) -> None:
 def searches(task: Task, *, two_jobs: bool) -> dict[str, Callable[[], Any]]:
     methods: dict[str, Callable[[], Any]] = {
         "DistillationClassifierCV": lambda: by_stacks(task, None),
-        "GridSearchCV, memory": lambda: by_grid_search(task, CANDIDATES, cached=True),
+        "GridSearchCV, memory": lambda: by_grid_search(
+            task, task.candidates, cached=True
+        ),
         "teachers alone": lambda: teachers_alone(task),
     }
     if two_jobs:
         methods["DistillationClassifierCV, n_jobs=2"] = lambda: by_stacks(task, 2)
         methods["GridSearchCV, memory, n_jobs=2"] = lambda: by_grid_search(
-            task, CANDIDATES, cached=True, n_jobs=2
+            task, task.candidates, cached=True, n_jobs=2
         )
     return methods
 
 
-def standard_error(task: Task, candidate: tuple[float, float]) -> float:
+def standard_error(task: Task, candidate: Candidate) -> float:
     """Return the standard error, over folds, of a candidate's score."""
     search = DistillationClassifierCV(
         task.teacher,
         task.student,
         temperatures=candidate[:1],
         mixing_weights=candidate[1:],
+        cv=task.n_folds,
+        teacher_cv=task.n_folds,
         refit=False,
     ).fit(task.X, task.y)
-    return float(search.scores_.std(ddof=1)) / FOLDS**0.5
+    return float(search.scores_.std(ddof=1)) / task.n_folds**0.5
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -212,13 +232,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     _bench.print_machine(args)
     n_samples = _bench.pick(args, 5_000, 1_500, 150)
     n_trees = _bench.pick(args, 200, 50, 3)
-    task = Task(n_samples, n_trees, _bench.pick(args, 30, 10, 1))
+    epochs = _bench.pick(args, 30, 10, 1)
+    task = Task(n_samples, n_trees, epochs, tiny=args.tiny)
     repeats = _bench.pick(args, 3, 1, 1)
     print(
-        f"{n_samples:,} x {task.X.shape[1]} rows, forest of {n_trees} trees, student of "
-        f"{WIDTH} hidden units, {task.epochs} epochs, medians of {repeats}\n"
+        f"{n_samples:,} x {task.X.shape[1]} rows, forest of {n_trees} trees, "
+        f"student of {WIDTH} hidden units, {task.epochs} epochs, medians of {repeats}\n"
     )
-    by_stacks(Task(150, 2, 1), None)  # loads what is loaded lazily
+    by_stacks(Task(150, 2, 1, tiny=True), None)  # loads what is loaded lazily
     methods = searches(task, two_jobs=not args.tiny)
     timings = _bench.interleave(methods, repeats)
     seconds: dict[str, tuple[float, Any]] = {
@@ -228,8 +249,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         seconds["~ GridSearchCV, no memory"] = without_cache(task), None
     skorch = _bench.optional("skorch")
     if skorch is not None:
-        some = [c for c in CANDIDATES if c[0] == _bench.pick(args, 1.0, 1.0, 0.0)]
-        seconds["~ by hand, skorch"] = by_hand(task, skorch, some or CANDIDATES[:1])
+        some = [candidate for candidate in task.candidates if candidate[0] == 1.0]
+        seconds["~ by hand, skorch"] = by_hand(task, skorch, some)
     report(task, seconds)
     if skorch is None:
         print(f"skorch: {_bench.not_installed('skorch')}")
@@ -258,7 +279,9 @@ def report(task: Task, seconds: dict[str, tuple[float, Any]]) -> None:
         "within 1 SE",
     )
     _bench.print_table(headers, rows)
-    print("~ scaled from the candidates that were run, which are the ones it chose from")
+    print(
+        "~ scaled from the candidates that were run, which are the ones it chose from"
+    )
 
 
 if __name__ == "__main__":

@@ -80,9 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _bench.print_machine(args)
     repeats = _bench.pick(args, 5, 3, 1)
     n_dense = _bench.pick(args, 50_000, 10_000, 300)
-    n_sparse, n_words = _bench.pick(
-        args, (20_000, 50_000), (4_000, 10_000), (100, 500)
-    )
+    n_sparse, n_words = _bench.pick(args, (20_000, 50_000), (4_000, 10_000), (100, 500))
     n_features = _bench.pick(args, 100, 100, 20)
     rows = []
     for n_classes in (2, 7):
@@ -91,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         name = f"dense {n_dense:,} x {n_features}, {n_classes} classes"
         rows += compare(name, X, y, repeats)
     X, y = text_like(n_sparse, n_words, 20)
-    name = f"sparse {n_sparse:,} x {n_words:,}, 20 classes, {X.nnz / n_sparse:.0f} a row"
+    name = (
+        f"sparse {n_sparse:,} x {n_words:,}, 20 classes, {X.nnz / n_sparse:.0f} a row"
+    )
     rows += compare(name, X, y, repeats)
     headers = ("data", "method", "s", "x LogisticRegression", "iterations", "objective")
     _bench.print_table(headers, rows, left=2)

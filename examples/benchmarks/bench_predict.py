@@ -53,9 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     n_train = _bench.pick(args, 5_000, 2_000, 200)
     n_trees = _bench.pick(args, 200, 200, 5)
     n_single = _bench.pick(args, 1_000, 200, 5)
-    sizes = _bench.pick(
-        args, (1, 32, 1_000, 100_000), (1, 32, 1_000, 20_000), (1, 32)
-    )
+    sizes = _bench.pick(args, (1, 32, 1_000, 100_000), (1, 32, 1_000, 20_000), (1, 32))
     X, y = _bench.classification(n_train, 20, 5)
     X = X.astype(np.float64)
     models = fitted_models(X, y, n_trees)

@@ -1,0 +1,60 @@
+"""The benchmarks run: each at its smallest size, nothing timed is asserted."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
+NAMES = sorted(path.stem for path in FOLDER.glob("bench_*.py"))
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs a checkout")
+
+
+@pytest.fixture
+def benchmark(request, monkeypatch):
+    """Import a benchmark as Python does when it runs the file."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield importlib.import_module(request.param)
+    for name in ("_bench", *NAMES):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("benchmark", NAMES, indirect=True)
+def test_runs_at_its_smallest_size(benchmark, capsys):
+    """Each benchmark names the machine and prints a table, or says why not."""
+    benchmark.main(["--tiny"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("CPU ")
+    assert "| :--" in printed or "no GPU" in printed or "needs /proc" in printed
+
+
+@pytest.mark.parametrize("benchmark", ["bench_gpu"], indirect=True)
+def test_gpu_benchmark_runs_on_the_cpu(benchmark, capsys):
+    benchmark.main(["--tiny", "--device", "cpu"])
+    assert "students/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("benchmark", ["_bench"], indirect=True)
+def test_busy_machine_is_idle_again(benchmark):
+    """The process that keeps the cores busy runs within the block, and no longer."""
+    with benchmark.busy_machine(True) as other:
+        assert other.poll() is None
+    assert other.poll() is not None
+
+
+@pytest.mark.parametrize("benchmark", ["bench_fit"], indirect=True)
+def test_data_from_a_file(benchmark, capsys, tmp_path):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    path = tmp_path / "table.npz"
+    np.savez(path, X=rng.normal(size=(200, 3)), y=np.repeat(["a", "b"], 100))
+    benchmark.main(["--tiny", "--data", str(path)])
+    assert "200 x 3 rows" in capsys.readouterr().out
+
+
+def test_every_benchmark_is_described():
+    text = (FOLDER / "README.md").read_text("utf-8")
+    assert all(f"`{name}.py`" in text for name in NAMES)
