@@ -40,6 +40,7 @@ from skdistill.students._base import (
     BaseStudent,
     Problem,
     Terms,
+    label_terms,
     mix_targets,
     objective_terms,
 )
@@ -465,10 +466,10 @@ class _Grid:
     ) -> tuple[float, Terms]:
         """Return a candidate's temperature, as a number, and its objective."""
         if proba is None or candidate.mixing_weight == 0:
-            labels = np.eye(len(labelled.classes))[labelled.codes]
             known = candidate.temperature != "auto"
             temperature = candidate.temperature if known else 1.0
-            return float(temperature), objective_terms(labelled.codes, labels, 0.0, 1.0)
+            terms = label_terms(labelled.codes, len(labelled.classes))
+            return float(temperature), terms
         temperature = candidate.temperature
         if temperature == "auto":
             weight = None if rows.weight is None else rows.weight[rows.weight > 0]

@@ -7,13 +7,14 @@ A stack maps a batch of shape (1 or G, batch_size, n_features) to logits of shap
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from skdistill._typing import FloatArray
 
@@ -28,6 +29,10 @@ ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
 #: rows, which two threads may work on: below it, handing over costs more than it saves.
 SHARD_FLOPS = 8e7
 N_SHARDS = 2
+
+
+#: Below this many classes arrays are turned so that rows come last.
+FEW_CLASSES = 16
 
 
 class Batch(NamedTuple):
@@ -103,20 +108,29 @@ def loss_and_slope(
     slope : tensor of shape (G, batch_size, n_classes)
         ``weight * sum(p) * softmax(z / S) - p) / S``, summed over the terms.
     """
+    # Over a few classes, reductions are several times faster along the rows.
+    rows_last = logits.shape[-1] < FEW_CLASSES
+    dim = 1 if rows_last else 2
+    if rows_last:
+        logits = logits.transpose(1, 2).contiguous()
     losses, slope = None, None
     for targets, temperature in batch.terms:
+        if rows_last:
+            targets = targets.transpose(1, 2)
         at_one = isinstance(temperature, float) and temperature == 1.0
-        log_proba = (logits if at_one else logits / temperature).log_softmax(-1)
-        term = -(targets * log_proba).sum(-1)
+        log_proba = (logits if at_one else logits / temperature).log_softmax(dim)
+        term = -(targets * log_proba).sum(dim)
         # A row's targets sum to the weight of the term for that row.
-        term_slope = log_proba.exp_() * targets.sum(-1, keepdim=True) - targets
+        term_slope = log_proba.exp_().mul_(targets.sum(dim, keepdim=True))
+        term_slope -= targets
         if not at_one:
             term_slope /= temperature
         losses = term if losses is None else losses + term
         slope = term_slope if slope is None else slope + term_slope
     assert losses is not None
     assert slope is not None
-    return losses, slope.mul_(batch.weight[..., None])
+    slope *= batch.weight.unsqueeze(dim)
+    return losses, slope.transpose(1, 2) if rows_last else slope
 
 
 class MLPStack:
@@ -157,6 +171,7 @@ class MLPStack:
         self.activation = activation
         self.layer_sizes = tuple(layer_sizes)
         self.product_dtype = dtype if product_dtype is None else product_dtype
+        self._mixed = self.product_dtype != dtype
         members = [_draw_parameters(layer_sizes, activation, g) for g in generators]
         self.training_members = np.arange(self.n_members)
         self._bind(torch.stack(members).to(device=device, dtype=dtype))
@@ -197,26 +212,33 @@ class MLPStack:
         """Return the input, the outputs of the hidden layers, and the logits."""
         import torch
 
-        outputs = [x.to(self.product_dtype).expand(len(self._flat), -1, -1)]
+        outputs = [self._in_products(x).expand(len(self._flat), -1, -1)]
         for weight, bias in self._layers[:-1]:
             hidden = torch.baddbmm(
-                bias.to(self.product_dtype),
-                outputs[-1],
-                weight.to(self.product_dtype),
+                self._in_products(bias), outputs[-1], self._in_products(weight)
             )
             outputs.append(_activate_(hidden, self.activation))
         weight, bias = self._layers[-1]
-        last = torch.bmm(outputs[-1], weight.to(self.product_dtype))
-        outputs.append(last.to(bias.dtype) + bias)
+        if self._mixed:
+            last = torch.bmm(outputs[-1], self._in_products(weight))
+            outputs.append(last.to(bias.dtype) + bias)
+        else:
+            outputs.append(torch.baddbmm(bias, outputs[-1], weight))
         return outputs
+
+    def _in_products(self, values: torch.Tensor) -> torch.Tensor:
+        """Return values in the type that products are taken in."""
+        return values.to(self.product_dtype) if self._mixed else values
 
     def n_shards(self, batch_size: int) -> int:
         """Return into how many shards of rows a batch is cut.
 
-        It follows from the sizes alone, never from the machine: whoever works on the
-        shards, their gradients are added in the same order.
+        On a CPU it follows from the sizes alone: whoever works on the shards, their
+        gradients are added in the same order.
         """
         flops = 6.0 * batch_size * self._flat.numel()
+        if self._flat.device.type != "cpu":
+            return 1
         return N_SHARDS if flops >= SHARD_FLOPS and batch_size >= 2 * N_SHARDS else 1
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
@@ -246,14 +268,14 @@ class MLPStack:
         for i in range(len(self._layers) - 1, -1, -1):
             to_weight, to_bias = self._slopes[shard][i]
             torch.sum(slope, dim=1, keepdim=True, out=to_bias)
-            slope = slope.to(self.product_dtype)
+            slope = self._in_products(slope)
             inputs = outputs[i].transpose(1, 2)
-            if self.product_dtype == to_weight.dtype:
-                torch.bmm(inputs, slope, out=to_weight)
-            else:
+            if self._mixed:
                 to_weight.copy_(torch.bmm(inputs, slope))
+            else:
+                torch.bmm(inputs, slope, out=to_weight)
             if i:
-                weight = self._layers[i][0].to(self.product_dtype)
+                weight = self._in_products(self._layers[i][0])
                 slope = torch.bmm(slope, weight.transpose(1, 2))
                 slope = _through_activation(slope, outputs[i], self.activation)
         return losses
@@ -403,25 +425,19 @@ def _as_arrays(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
     return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
 
 
-def activation_function(name: str) -> Callable[[FloatArray], FloatArray]:
-    """Return the numpy form of a hidden activation.
+def activate_in_place(hidden: FloatArray, activation: str) -> None:
+    """Apply a hidden activation to a numpy array.
 
     Parameters
     ----------
-    name : {"identity", "logistic", "relu", "tanh"}
+    hidden : ndarray
+        Changed in place.
+    activation : {"identity", "logistic", "relu", "tanh"}
         As in :class:`MLPStack`.
-
-    Returns
-    -------
-    callable
-        Elementwise function of an array.
     """
-    from scipy.special import expit
-
-    functions: dict[str, Callable[[FloatArray], FloatArray]] = {
-        "identity": lambda z: z,
-        "logistic": expit,
-        "relu": lambda z: np.maximum(z, 0),
-        "tanh": np.tanh,
-    }
-    return functions[name]
+    if activation == "relu":
+        np.maximum(hidden, 0, out=hidden)
+    elif activation == "tanh":
+        np.tanh(hidden, out=hidden)
+    elif activation == "logistic":
+        expit(hidden, out=hidden)

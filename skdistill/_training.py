@@ -164,17 +164,10 @@ def train(
     ValueError
         If the loss of a member stops being finite.
     """
-    import torch
-
     n_members = stack.n_members
     watch = _Watch(n_members, settings, validated=data.validation_rows is not None)
     with torch_threads(N_THREADS), _shard_worker(stack, data, settings) as pool:
-        optimizer = torch.optim.AdamW(
-            stack.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        optimizer = AdamW(stack.parameters(), settings)
         for _ in range(settings.max_iter):
             if hook is not None:
                 hook.begin()
@@ -191,12 +184,74 @@ def train(
     return watch.history
 
 
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019), one call of torch's fused kernel a step.
+
+    `torch.optim.AdamW` does the same; what it does around the kernel takes longer than
+    the kernel itself on small networks.
+
+    Parameters
+    ----------
+    parameters : list of tensor
+        What is trained.
+    settings : Settings
+        Step size and weight decay.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor], settings: Settings) -> None:
+        import torch
+
+        self.settings = settings
+        self.parameters = parameters
+        self.first = [torch.zeros_like(p) for p in parameters]
+        self.second = [torch.zeros_like(p) for p in parameters]
+        self.steps = [
+            torch.zeros((), dtype=torch.float32, device=p.device) for p in parameters
+        ]
+
+    def step(self) -> None:
+        """Move the parameters that have a gradient."""
+        import torch
+
+        lists = zip(self.parameters, self.first, self.second, self.steps, strict=True)
+        moved = [entry for entry in lists if entry[0].grad is not None]
+        if not moved:
+            return
+        parameters, first, second, steps = (
+            list(part) for part in zip(*moved, strict=True)
+        )
+        for count in steps:
+            count += 1
+        with torch.no_grad():
+            torch.ops.aten._fused_adamw_.default(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                first,
+                second,
+                [],
+                steps,
+                lr=self.settings.learning_rate,
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=self.settings.weight_decay,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
+        """Go on with some members, whose parameters are `parameters`."""
+        self.parameters = parameters
+        self.first = [moment[rows] for moment in self.first]
+        self.second = [moment[rows] for moment in self.second]
+
+
 def _epoch(
     stack: Stack,
     data: TrainingSet,
     settings: Settings,
     generators: Sequence[torch.Generator],
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     pool: Executor | None,
 ) -> NDArray[np.float64]:
     """Take one pass over the training rows; return each member's mean loss."""
@@ -222,7 +277,7 @@ def _narrow(
     stack: Stack,
     data: TrainingSet,
     generators: Sequence[torch.Generator],
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
     going_on: NDArray[np.bool_],
 ) -> tuple[TrainingSet, Sequence[torch.Generator]]:
     """Let the members that have finished leave the stack.
@@ -234,15 +289,9 @@ def _narrow(
     rows = torch.from_numpy(np.flatnonzero(going_on)).to(data.x.device)
     before = stack.parameters()
     stack.narrow(rows)
-    for old, new in zip(before, stack.parameters(), strict=True):
-        if old is new:
-            return data, generators
-        moments = optimizer.state.pop(old)
-        optimizer.state[new] = {
-            name: value[rows] if value.ndim == 2 else value
-            for name, value in moments.items()
-        }
-    optimizer.param_groups[0]["params"] = stack.parameters()
+    if all(old is new for old, new in zip(before, stack.parameters(), strict=True)):
+        return data, generators
+    optimizer.narrow(stack.parameters(), rows)
 
     def members(values: torch.Tensor) -> torch.Tensor:
         return values if len(values) == 1 else values[rows]

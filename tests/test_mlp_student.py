@@ -358,11 +358,18 @@ def test_constant_columns_are_harmless():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_type_of_the_parameters_is_dtype(dtype):
+def test_what_was_trained_in_a_type_is_pickled_in_it(dtype):
     X, y = data()
     student = variant(SMALL, dtype=dtype).fit(X.astype(np.float32), y)
-    assert all(array.dtype == dtype for array in parameters(student))
-    assert student.predict_proba(X).dtype == np.float64
+    # In memory parameters are float64, as prediction needs them.
+    assert all(array.dtype == np.float64 for array in parameters(student))
+    saved = student.__getstate__()
+    layers = saved["coefs_"] + saved["intercepts_"]
+    assert all(array.dtype == dtype for array in layers)
+    loaded = pickle.loads(pickle.dumps(student))
+    for ours, theirs in zip(parameters(student), parameters(loaded), strict=True):
+        assert theirs.dtype == np.float64
+        assert_array_equal(ours, theirs)
 
 
 # -- prediction --------------------------------------------------------------------

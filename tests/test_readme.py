@@ -16,7 +16,7 @@ SCORES = ("accuracy", "log-loss", "Brier", "ECE")
 #: The table has three decimals. Another BLAS rounds the student's float32 training
 #: differently, which can move its early stopping by an epoch, and then a few of the 540
 #: test rows change sides. The gain that the README reports is several times as large.
-TOLERANCE = 0.015
+TOLERANCE = 0.03
 
 pytestmark = pytest.mark.skipif(
     not (README.is_file() and EXAMPLE.is_file()), reason="needs a checkout"

@@ -215,14 +215,14 @@ def test_each_member_is_a_network_of_its_own(activation, hidden):
     stack = make_stack(hidden, activation)
     batch = make_batch()
     logits = stack.logits(batch.x)
-    function = _stack.activation_function(activation)
     for g in range(N_MEMBERS):
         coefs, intercepts = stack.current(g)
         sizes = (N_FEATURES, *hidden, N_CLASSES)
         assert [c.shape for c in coefs] == list(pairwise(sizes))
         out = batch.x[g].numpy()
         for coef, intercept in zip(coefs[:-1], intercepts[:-1], strict=True):
-            out = function(out @ coef + intercept)
+            out = out @ coef + intercept
+            _stack.activate_in_place(out, activation)
         assert_allclose(logits[g], out @ coefs[-1] + intercepts[-1], atol=1e-12)
 
 

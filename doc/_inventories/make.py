@@ -73,6 +73,7 @@ SKLEARN = {
         ("sklearn.model_selection.GridSearchCV", "class"),
         ("sklearn.model_selection.StratifiedKFold", "class"),
         ("sklearn.model_selection.cross_val_predict", "function"),
+        ("sklearn.model_selection.cross_validate", "function"),
         ("sklearn.neural_network.MLPClassifier", "class"),
         ("sklearn.pipeline.Pipeline", "class"),
         ("sklearn.preprocessing.StandardScaler", "class"),

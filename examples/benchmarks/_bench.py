@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -133,13 +133,18 @@ class Timing:
 
 
 def interleave(
-    methods: dict[str, Callable[[], Any]], repeats: int
+    methods: dict[str, Callable[[], Any]], repeats: int, *, pause: float = 0.0
 ) -> dict[str, Timing]:
-    """Time methods in turn, A B A B, so that a change of load meets all alike."""
+    """Time methods in turn, A B A B, so that a change of load meets all alike.
+
+    A pause lets the threads of the method before come to rest: they go on spinning for
+    a while after its last product.
+    """
     times: dict[str, list[float]] = {name: [] for name in methods}
     results = {}
     for _ in range(repeats):
         for name, method in methods.items():
+            sleep(pause)
             start = perf_counter()
             results[name] = method()
             times[name].append(perf_counter() - start)

@@ -254,7 +254,7 @@ def compare(task: Task, repeats: int, product_size: int) -> list[list[Any]]:
     for n in thread_counts():
         name = f"{BY_HAND}, {n} thread{'s' if n > 1 else ''}"
         methods[name] = partial(fit_by_hand, task, n)
-    timings = _without_slower_loop(_bench.interleave(methods, repeats))
+    timings = _without_slower_loop(_bench.interleave(methods, repeats, pause=0.2))
     student = timings["MLPStudent"].median
     width = task.hidden[0]
     rows = []

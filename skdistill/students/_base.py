@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import _safe_indexing
@@ -79,6 +79,24 @@ def mix_targets(
     targets: FloatArray = mixing[:, None] * soft_labels
     targets[np.arange(len(codes)), codes] += 1.0 - mixing
     return targets
+
+
+def label_terms(codes: IntArray, n_classes: int) -> Terms:
+    """Return the objective of labels alone: one cross-entropy with one-hot targets.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Class positions.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    tuple of (ndarray of shape (n_samples, n_classes), float)
+        One term. The targets are float32: zeros and ones are exact in it.
+    """
+    return ((np.eye(n_classes, dtype=np.float32)[codes], 1.0),)
 
 
 def objective_terms(
@@ -252,14 +270,22 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         y = check_labels(y, X)
         classes, codes = encode_labels(y)
         weight = check_weights(sample_weight, X, codes)
-        soft = self._soft_targets(soft_labels, codes, classes)
+        soft = None
+        if soft_labels is not None:
+            soft = check_soft_labels(
+                soft_labels, n_samples=len(y), classes=classes, name="soft_labels"
+            )
         mixing = np.broadcast_to(mixing_weight, codes.shape)
         present = weight > 0
         if not present.all():
             rows = np.flatnonzero(present)
             X, y, codes = _safe_indexing(X, rows), y[rows], codes[rows]
-            weight, soft, mixing = weight[rows], soft[rows], mixing[rows]
-        terms = objective_terms(codes, soft, mixing, student_temperature)
+            weight, mixing = weight[rows], mixing[rows]
+            soft = None if soft is None else soft[rows]
+        if soft is None:
+            terms = label_terms(codes, len(classes))
+        else:
+            terms = objective_terms(codes, soft, mixing, student_temperature)
         self.classes_ = classes
         self._solve(Problem(X, y, codes, classes, weight, terms))
         return self
@@ -295,17 +321,6 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _takes_student_temperature(self) -> bool:
         """Whether the soft term may use a student temperature other than 1."""
         return True
-
-    @staticmethod
-    def _soft_targets(
-        soft_labels: Any, codes: IntArray, classes: NDArray[Any]
-    ) -> FloatArray:
-        """Return checked soft labels, or the labels themselves where there are none."""
-        if soft_labels is None:
-            return np.eye(len(classes))[codes]
-        return check_soft_labels(
-            soft_labels, n_samples=len(codes), classes=classes, name="soft_labels"
-        )
 
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
         """Check inputs; here: finite numbers in a dense array."""
@@ -354,7 +369,12 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities, columns in the order of ``classes_``; rows sum to 1.
         """
-        return softmax(self._checked_logits(X), axis=1)
+        # As scipy.special.softmax, in place: it is most of the time of a single row.
+        proba = self._checked_logits(X)
+        proba -= proba.max(axis=1, keepdims=True)
+        np.exp(proba, out=proba)
+        proba /= proba.sum(axis=1, keepdims=True)
+        return proba
 
     def predict_log_proba(self, X: InputLike) -> FloatArray:
         """Return log-probabilities of the classes.

@@ -230,6 +230,10 @@ def _stacked_terms(
     for i in range(max(len(terms) for terms in objectives)):
         filled = [terms[i] if i < len(terms) else None for terms in objectives]
         shape = objectives[0][0][0].shape
+        if len(objectives) == 1:
+            targets, temperature = objectives[0][i]
+            stacked.append((targets[None], [temperature]))
+            continue
         targets = np.zeros((len(objectives), *shape), dtype=dtype)
         for member, term in enumerate(filled):
             if term is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skdistill._stack import ACTIVATIONS, MLPStack, activation_function
+from skdistill._device import resolve_device
+from skdistill._stack import ACTIVATIONS, MLPStack, activate_in_place
 from skdistill._typing import FloatArray, InputLike
 from skdistill.students._base import BaseStudent, Problem, Terms
 from skdistill.students._gradient import GradientStudent
@@ -30,11 +31,17 @@ if TYPE_CHECKING:
 #: of a core. Larger stacks are slower than their members alone.
 STACK_CACHE_BYTES = 2**20
 
+#: Students of a stack at most, where there is no such cache to stay in.
+MAX_STACK = 1024
+
 #: Targets of a stack stay below this.
 STACK_TARGET_BYTES = 2**28
 
-#: Rows predicted at a time, so that hidden layers stay small beside X.
-CHUNK_ROWS = 16384
+#: Rows that the scaler takes at a time.
+SCALER_ROWS = 16384
+
+#: Rows predicted at a time, so that hidden layers stay in the cache and small beside X.
+CHUNK_ROWS = 1024
 
 
 class MLPStudent(GradientStudent):
@@ -170,7 +177,15 @@ class MLPStudent(GradientStudent):
             )
 
     def _prepare(self, problem: Problem) -> FloatArray:
-        scaler = StandardScaler().fit(problem.X, sample_weight=problem.sample_weight)
+        weight = problem.sample_weight
+        uniform = weight.min() == weight.max()
+        scaler = StandardScaler()
+        # In chunks: the scaler works in float64.
+        for start in range(0, len(weight), SCALER_ROWS):
+            rows = slice(start, start + SCALER_ROWS)
+            scaler.partial_fit(
+                problem.X[rows], sample_weight=None if uniform else weight[rows]
+            )
         self.mean_, self.scale_ = scaler.mean_, scaler.scale_
         return self._standardise(problem.X, np.dtype(self.dtype))
 
@@ -234,6 +249,8 @@ class MLPStudent(GradientStudent):
         item = np.dtype(self.dtype).itemsize
         n_parameters = sum((a + 1) * b for a, b in pairwise(layer_sizes))
         in_cache = STACK_CACHE_BYTES // (4 * item * n_parameters)
+        if resolve_device(self.device) != "cpu":
+            in_cache = MAX_STACK
         n_targets = len(problem.codes) * len(problem.classes)
         in_memory = STACK_TARGET_BYTES // (2 * item * n_targets)
         return int(max(1, min(in_cache, in_memory)))
@@ -244,26 +261,56 @@ class MLPStudent(GradientStudent):
         return student
 
     def _attributes(self, member_state: Any) -> dict[str, Any]:
+        # float64: in float32 a row's result would depend on the rows beside it.
         coefs, intercepts = member_state
-        return {"coefs_": coefs, "intercepts_": intercepts}
+        return {
+            "coefs_": [coef.astype(np.float64) for coef in coefs],
+            "intercepts_": [intercept.astype(np.float64) for intercept in intercepts],
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _convert_layers(dict(super().__getstate__()), _lossless_float32)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(_convert_layers(dict(state), _as_float64))
 
     def _logits(self, X: InputLike) -> FloatArray:
-        # float64: in float32 a row's result would depend on the rows beside it.
-        layers = [
-            (coef.astype(np.float64), intercept.astype(np.float64))
-            for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)
-        ]
         logits = np.empty((len(X), len(self.classes_)))
         for start in range(0, len(X), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
-            logits[rows] = self._forward(self._standardise(X[rows]), layers)
+            logits[rows] = self._forward(X[rows])
         return logits
 
-    def _forward(
-        self, hidden: FloatArray, layers: list[tuple[FloatArray, FloatArray]]
-    ) -> FloatArray:
-        activate = activation_function(self.activation)
-        for coef, intercept in layers[:-1]:
-            hidden = activate(hidden @ coef + intercept)
-        coef, intercept = layers[-1]
-        return hidden @ coef + intercept
+    def _forward(self, X: FloatArray) -> FloatArray:
+        """Return logits of some rows; each layer in one array, changed in place."""
+        hidden = X - self.mean_
+        hidden /= self.scale_
+        last = len(self.coefs_) - 1
+        for i, (coef, intercept) in enumerate(
+            zip(self.coefs_, self.intercepts_, strict=True)
+        ):
+            hidden = hidden @ coef
+            hidden += intercept
+            if i < last:
+                activate_in_place(hidden, self.activation)
+        return hidden
+
+
+def _convert_layers(
+    state: dict[str, Any], convert: Callable[[FloatArray], FloatArray]
+) -> dict[str, Any]:
+    """Convert coefficients and intercepts in a state, where it is fitted."""
+    for name in ("coefs_", "intercepts_"):
+        if name in state:
+            state[name] = [convert(array) for array in state[name]]
+    return state
+
+
+def _lossless_float32(array: FloatArray) -> FloatArray:
+    """Return float32 where no digit is lost: what was trained in it, for pickles."""
+    small: FloatArray = array.astype(np.float32)
+    return small if (small == array).all() else array
+
+
+def _as_float64(array: FloatArray) -> FloatArray:
+    return array.astype(np.float64)
