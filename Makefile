@@ -23,7 +23,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 help:
 	@echo "make demo    run the quick start"
-	@echo "make test    lint, then the tests, the doctests and the blocks of the README"
+	@echo "make test    lint, then the tests, the doctests, the blocks of README and guide"
 	@echo "make pytest  the tests alone"
 	@echo "make lint    ruff, mypy, import-linter, codespell, numpydoc validation"
 	@echo "make format  let ruff format and repair what it can"

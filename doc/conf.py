@@ -17,10 +17,10 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
     "changelog",
+    "mathml",
     "own_members",
 ]
 exclude_patterns = ["_build", "_ext", "_inventories", "_templates", "generated/*.py"]
@@ -32,6 +32,7 @@ nitpicky = True
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the types are in the docstrings
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_show_inherited_class_members = False
 
@@ -73,8 +74,14 @@ html_title = f"skdistill {release}"
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_math_renderer = "mathml"
+# Pages that stand alone or are wide have no list of their neighbours.
+_ALONE = ("index", "install", "formulas", "changelog", "auto_examples/**")
+html_sidebars = {name: [] for name in _ALONE}
 html_theme_options = {
     "show_prev_next": False,
     "navigation_with_keys": False,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {
+        name: ["page-toc"] for name in ("api", "changelog", "generated/*", "guide/*")
+    },
 }

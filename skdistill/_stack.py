@@ -172,7 +172,7 @@ class MLPStack:
         self.layer_sizes = tuple(layer_sizes)
         self.product_dtype = dtype if product_dtype is None else product_dtype
         self._mixed = self.product_dtype != dtype
-        members = [_draw_parameters(layer_sizes, activation, g) for g in generators]
+        members = [_draw_parameters(layer_sizes, g) for g in generators]
         self.training_members = np.arange(self.n_members)
         self._bind(torch.stack(members).to(device=device, dtype=dtype))
         self._kept = self._flat.clone()
@@ -307,22 +307,21 @@ class MLPStack:
 
 
 def _draw_parameters(
-    layer_sizes: Sequence[int], activation: str, generator: torch.Generator
+    layer_sizes: Sequence[int], generator: torch.Generator
 ) -> torch.Tensor:
-    """Draw one member's parameters: He's uniform bound before a ReLU, else Glorot's.
+    """Draw one member's parameters, uniform in plus or minus 1 / sqrt(n_in).
 
-    Drawn in float64 on the CPU whatever the device and type, so that a seed means the
-    same everywhere.
+    torch's own bound for linear layers: on tables it had the lower test log-loss in
+    most comparisons with those of He and Glorot, which are larger. Drawn in float64 on
+    the CPU whatever the device and type, so that a seed means the same everywhere.
     """
     import torch
 
     parts = []
-    for i, (n_in, n_out) in enumerate(pairwise(layer_sizes)):
-        he = activation == "relu" and i < len(layer_sizes) - 2
-        bound = (6.0 / n_in) ** 0.5 if he else (6.0 / (n_in + n_out)) ** 0.5
-        weight = torch.rand(n_in * n_out, generator=generator, dtype=torch.float64)
-        bias = torch.rand(n_out, generator=generator, dtype=torch.float64)
-        parts += [(2 * weight - 1) * bound, (2 * bias - 1) / n_in**0.5]
+    for n_in, n_out in pairwise(layer_sizes):
+        n_drawn = (n_in + 1) * n_out
+        drawn = torch.rand(n_drawn, generator=generator, dtype=torch.float64)
+        parts.append((2 * drawn - 1) / n_in**0.5)
     return torch.cat(parts)
 
 

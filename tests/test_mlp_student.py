@@ -614,3 +614,11 @@ def test_a_fit_inside_the_callback_of_another_changes_nothing():
     assert_same_bytes(student, plain)
     assert seen == [1] * student.n_iter_
     assert torch.get_num_threads() == 2
+
+
+def test_bfloat16_products_train_to_nearly_the_same_probabilities():
+    X, y = data()
+    single = variant(SMALL, max_iter=20).fit(X, y).predict_proba(X)
+    half = variant(SMALL, max_iter=20, dtype="bfloat16").fit(X, y).predict_proba(X)
+    gap = np.abs(single - half)
+    assert 0 < gap.mean() < 0.02

@@ -327,8 +327,8 @@ def test_members_with_rows_and_generators_of_their_own(
         n_iter_no_change=3,
         tol=0.01,
     )
-    seeds = [5, 6, 7, 8]
-    data = training_set(4, validated, weighted=weighted)
+    seeds = list(range(5, 13))
+    data = training_set(len(seeds), validated, weighted=weighted)
     gens = generators(seeds)
     stack = make_stack(gens)
     history = train(stack, data, settings, gens)

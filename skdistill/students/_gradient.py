@@ -75,6 +75,10 @@ class GradientStudent(BaseStudent):
         """Return the context in which random layers draw reproducibly."""
         return nullcontext()
 
+    def _parameter_dtype(self) -> str:
+        """Return the type of parameters and inputs."""
+        return self.dtype
+
     def _prepare(self, problem: Problem) -> FloatArray:
         """Return the network's inputs; sets what prediction needs to do the same."""
         inputs: FloatArray = problem.X
@@ -153,7 +157,7 @@ class GradientStudent(BaseStudent):
 
         def floats(values: FloatArray) -> torch.Tensor:
             # A copy where the type differs or the memory is read-only, as torch needs.
-            array = np.require(values, dtype=self.dtype, requirements="W")
+            array = np.require(values, self._parameter_dtype(), requirements="W")
             return torch.from_numpy(array).to(device)
 
         def rows(indices: IntArray) -> torch.Tensor:
@@ -166,7 +170,9 @@ class GradientStudent(BaseStudent):
             x=floats(inputs)[None],
             terms=[
                 Term(floats(targets), _temperatures(temperatures, floats))
-                for targets, temperatures in _stacked_terms(objectives, self.dtype)
+                for targets, temperatures in _stacked_terms(
+                    objectives, self._parameter_dtype()
+                )
             ],
             weight=None if uniform else floats(weight)[None],
             train_rows=rows(every if held_out is None else np.delete(every, held_out)),

@@ -80,8 +80,11 @@ class MLPStudent(GradientStudent):
         Improvement of the loss that counts.
     device : str, default="auto"
         "auto" (CUDA if there is one, then MPS, else CPU) or a torch device.
-    dtype : {"float32", "float64"}, default="float32"
-        Type used in training. Prediction is in float64.
+    dtype : {"float32", "float64", "bfloat16"}, default="float32"
+        Type used in training; prediction is in float64. "bfloat16" keeps parameters in
+        float32 and takes matrix products in bfloat16: on processors with instructions
+        for it, wide networks (512 units) train about twice as fast, to probabilities
+        that differ by some thousandths on average. It does not help narrow ones.
     random_state : int, RandomState instance or None, default=None
         Initial parameters, held-out rows and shuffling. The same seed gives the same
         student on one kind of device.
@@ -134,6 +137,7 @@ class MLPStudent(GradientStudent):
         **GradientStudent._parameter_constraints,
         "hidden_layer_sizes": ["array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],
+        "dtype": [StrOptions({"float32", "float64", "bfloat16"})],
     }
 
     def __init__(
@@ -176,6 +180,9 @@ class MLPStudent(GradientStudent):
                 f"{self.hidden_layer_sizes!r}."
             )
 
+    def _parameter_dtype(self) -> str:
+        return "float32" if self.dtype == "bfloat16" else self.dtype
+
     def _prepare(self, problem: Problem) -> FloatArray:
         weight = problem.sample_weight
         uniform = weight.min() == weight.max()
@@ -187,7 +194,7 @@ class MLPStudent(GradientStudent):
                 problem.X[rows], sample_weight=None if uniform else weight[rows]
             )
         self.mean_, self.scale_ = scaler.mean_, scaler.scale_
-        return self._standardise(problem.X, np.dtype(self.dtype))
+        return self._standardise(problem.X, np.dtype(self._parameter_dtype()))
 
     def _standardise(self, X: FloatArray, dtype: Any = np.float64) -> FloatArray:
         # In chunks: X in float64 beside X in float32 would triple the memory.
@@ -211,7 +218,8 @@ class MLPStudent(GradientStudent):
             self.activation,
             generators,
             device=device,
-            dtype=getattr(torch, self.dtype),
+            dtype=getattr(torch, self._parameter_dtype()),
+            product_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
         )
 
     def _layer_sizes(self, problem: Problem) -> tuple[int, ...]:
@@ -246,7 +254,7 @@ class MLPStudent(GradientStudent):
         Few enough for their parameters, gradients and moments to stay in a core's
         cache, and for their targets to stay within a bound.
         """
-        item = np.dtype(self.dtype).itemsize
+        item = np.dtype(self._parameter_dtype()).itemsize
         n_parameters = sum((a + 1) * b for a, b in pairwise(layer_sizes))
         in_cache = STACK_CACHE_BYTES // (4 * item * n_parameters)
         if resolve_device(self.device) != "cpu":
