@@ -32,7 +32,11 @@ from skdistill._soft_labels import (
     set_input_tags,
 )
 from skdistill._typing import FloatArray, InputLike
-from skdistill._validation import check_soft_labels, keep_fitted_on_failure
+from skdistill._validation import (
+    check_not_empty,
+    check_soft_labels,
+    keep_fitted_on_failure,
+)
 from skdistill.losses import temper_proba
 from skdistill.students._base import BaseStudent, mix_targets
 from skdistill.students._resolve import as_student
@@ -332,7 +336,9 @@ class DistillationClassifier(StudentClassifier):
             by fold in a grid search.
         X_unlabeled : array-like of shape (n_unlabeled, ...), default=None
             Rows without labels. They enter the soft term only, each with weight 1,
-            labelled by the teacher fitted on all labelled rows.
+            labelled by the teacher fitted on all labelled rows. A scikit-learn search
+            takes a pool of exactly n_samples rows for one entry a row of X, and slices
+            it fold by fold.
         soft_labels_unlabeled : array-like of shape (n_unlabeled, n_classes), optional
             Their class probabilities, used instead of the teacher's.
         **params : dict
@@ -400,6 +406,7 @@ class DistillationClassifier(StudentClassifier):
         return _Given(soft_labels, X_unlabeled, soft_labels_unlabeled)
 
     def _check_pool(self, X_unlabeled: InputLike) -> None:
+        check_not_empty(X_unlabeled, name="X_unlabeled")
         try:
             validate_data(self, X_unlabeled, reset=False, skip_check_array=True)
         except ValueError as error:
@@ -412,7 +419,8 @@ class DistillationClassifier(StudentClassifier):
         task = context.subcontext(task_name="soft labels")
         task.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
         own, pool = None, None
-        self.temperature_ = 1.0 if self.temperature == "auto" else self.temperature
+        known = self.temperature != "auto"
+        self.temperature_ = float(self.temperature) if known else 1.0
         if self.mixing_weight > 0:
             own, pool = self._proba(rows, given, params)
             if self.temperature == "auto":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -13,59 +12,25 @@ from joblib import cpu_count, effective_n_jobs
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.base import _fit_context, clone
-from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.metrics._scorer import _BaseScorer
+from sklearn.metrics import check_scoring, get_scorer_names, log_loss, make_scorer
 from sklearn.model_selection import check_cv
-from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import _raise_for_params, _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_method_params
 
-from skdistill._calibration import fit_temperature
 from skdistill._distillation import StudentClassifier
+from skdistill._grid import Candidate, FoldResult, Grid
+from skdistill._scoring import is_frozen
 from skdistill._soft_labels import (
-    LabelledRows,
-    Stage,
     TeacherStageMixin,
-    TrainingRows,
     fitted_teacher,
-    own_row_proba,
 )
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill._validation import check_soft_labels, keep_fitted_on_failure
-from skdistill.losses import temper_proba
 from skdistill.students._base import (
     BaseStudent,
-    Problem,
-    Terms,
-    label_terms,
-    mix_targets,
-    objective_terms,
 )
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A temperature and a mixing weight."""
-
-    temperature: float | str
-    mixing_weight: float
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return {"temperature": self.temperature, "mixing_weight": self.mixing_weight}
-
-
-@dataclass(frozen=True)
-class _FoldResult:
-    """What one fold says of all candidates."""
-
-    scores: FloatArray
-    temperatures: FloatArray
-    fit_time: FloatArray
-    score_time: FloatArray
 
 
 class DistillationClassifierCV(StudentClassifier):
@@ -75,7 +40,8 @@ class DistillationClassifierCV(StudentClassifier):
     faster: in each fold the teacher is cross-fitted once for the whole grid, and the
     students of the grid, which differ in their targets only, are trained side by side.
     The validation is nested: neither a student nor a teacher whose soft labels it
-    learns from has seen the rows that it is scored on.
+    learns from has seen the rows that it is scored on. Soft labels that you pass, and
+    frozen teachers, may have: their scores are then too good.
 
     Parameters
     ----------
@@ -277,7 +243,7 @@ class DistillationClassifierCV(StudentClassifier):
             returns is unusable.
         """
         _raise_for_params(params, self, "fit")
-        candidates = self._candidates()
+        candidates = self._candidates(given=soft_labels is not None)
         student = self._new_student(
             [(c.temperature, c.mixing_weight) for c in candidates]
         )
@@ -292,7 +258,7 @@ class DistillationClassifierCV(StudentClassifier):
         student._check_task(X, len(rows.classes))
         for name in ("student_", "teacher_"):
             self.__dict__.pop(name, None)
-        grid = _Grid(self, student, candidates, rows, soft_labels, params)
+        grid = Grid(self, student, candidates, rows, soft_labels, params)
         context = self._init_callback_context(max_subtasks=1 + int(self.refit))
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         results = self._score_folds(grid, context)
@@ -305,7 +271,18 @@ class DistillationClassifierCV(StudentClassifier):
         )
         return self
 
-    def _candidates(self) -> list[_Candidate]:
+    def _scorer(self, classes: NDArray[Any]) -> Any:
+        if self.scoring == "neg_log_loss" and not _routing_enabled():
+            # Told the classes, of which a fold may lack a rare one.
+            return make_scorer(
+                log_loss,
+                response_method="predict_proba",
+                greater_is_better=False,
+                labels=classes,
+            )
+        return check_scoring(self, self.scoring)
+
+    def _candidates(self, *, given: bool) -> list[Candidate]:
         """Return the grid, temperatures first, after checking its values."""
         temperature = _Values(
             "temperatures", Interval(Real, 0, np.inf, closed="neither")
@@ -314,14 +291,15 @@ class DistillationClassifierCV(StudentClassifier):
         temperatures = temperature.check(self.temperatures, ("auto",))
         mixing_weights = mixing.check(self.mixing_weights)
         in_sample = isinstance(self.teacher_cv, str) and self.teacher_cv == "in-sample"
-        if "auto" in temperatures and in_sample:
+        own_rows = in_sample and not is_frozen(self._resolved_teacher())
+        if "auto" in temperatures and own_rows and not given:
             raise ValueError(
                 "temperatures with 'auto' need out-of-fold probabilities, but "
                 "teacher_cv='in-sample' has none. Leave one of them out."
             )
-        return [_Candidate(t, float(a)) for t in temperatures for a in mixing_weights]
+        return [Candidate(t, float(a)) for t in temperatures for a in mixing_weights]
 
-    def _score_folds(self, grid: _Grid, context: Any) -> list[_FoldResult]:
+    def _score_folds(self, grid: Grid, context: Any) -> list[FoldResult]:
         """Train and score all candidates on each fold."""
         splitter = check_cv(self.cv, grid.rows.y, classifier=True)
         folds = list(splitter.split(grid.rows.X, grid.rows.y, **grid.split_params))
@@ -341,7 +319,7 @@ class DistillationClassifierCV(StudentClassifier):
         data = {"estimator": self, "X": grid.rows.X, "y": grid.rows.y}
         task.call_on_fit_task_begin(**data)
 
-        def score(i: int, train: IntArray, test: IntArray) -> _FoldResult:
+        def score(i: int, train: IntArray, test: IntArray) -> FoldResult:
             fold = task.subcontext(task_name="fold", task_id=i)
             fold.call_on_fit_task_begin(**data)
             result = grid.score(train, test, n_threads)
@@ -357,7 +335,7 @@ class DistillationClassifierCV(StudentClassifier):
         return list(results)
 
     def _store_results(
-        self, candidates: list[_Candidate], results: list[_FoldResult]
+        self, candidates: list[Candidate], results: list[FoldResult]
     ) -> None:
         scores = np.column_stack([result.scores for result in results])
         shape = (len(list(self.temperatures)), len(list(self.mixing_weights)), -1)
@@ -371,7 +349,7 @@ class DistillationClassifierCV(StudentClassifier):
         self.temperature_ = float(np.median(used))
         self.mixing_weight_ = best.mixing_weight
 
-    def _refit(self, grid: _Grid, best: _Candidate, context: Any) -> None:
+    def _refit(self, grid: Grid, best: Candidate, context: Any) -> None:
         """Train the best candidate on all rows."""
         task = context.subcontext(task_name="refit")
         student = clone(grid.student)
@@ -381,7 +359,7 @@ class DistillationClassifierCV(StudentClassifier):
             task.call_on_fit_task_end(estimator=self, X=grid.rows.X, y=grid.rows.y)
         self.student_ = student
 
-    def _fit_best(self, grid: _Grid, best: _Candidate, student: BaseStudent) -> None:
+    def _fit_best(self, grid: Grid, best: Candidate, student: BaseStudent) -> None:
         stage, labelled = grid.stage(np.arange(len(grid.rows.y)))
         proba = grid.proba(stage, labelled, np.arange(len(grid.rows.y)), [best])
         self.temperature_, terms = grid.objective(labelled, grid.rows, proba, best)
@@ -390,147 +368,6 @@ class DistillationClassifierCV(StudentClassifier):
         used = best.mixing_weight > 0 and grid.soft_labels is None
         if self.keep_teacher and used:
             self.teacher_ = fitted_teacher(stage, labelled)
-
-
-class _Grid:
-    """The grid on its data: makes the objectives of a part of the rows."""
-
-    def __init__(
-        self,
-        search: DistillationClassifierCV,
-        student: BaseStudent,
-        candidates: list[_Candidate],
-        rows: TrainingRows,
-        soft_labels: FloatArray | None,
-        params: dict[str, Any],
-    ) -> None:
-        self.student = student
-        self.candidates = candidates
-        self.rows = rows
-        self.soft_labels = soft_labels
-        self.student_temperature = search.student_temperature
-        self.scorer = check_scoring(search, search.scoring)
-        self.teacher = search._resolved_teacher()
-        routed = search._routed(self.teacher, rows, params)
-        self.fit_params = routed["teacher"]
-        self.split_params = routed["splitter"]
-        self.teacher_split_params = routed["teacher_splitter"]
-        self.score_params = self._score_params(routed["scorer"])
-        self._stage = Stage(self.teacher, search.teacher_cv, search.memory, None)
-
-    def _score_params(self, routed: dict[str, Any]) -> dict[str, Any]:
-        """Return what the scorer takes: as in GridSearchCV, weights without routing."""
-        takes_weight = isinstance(self.scorer, _BaseScorer) and not _routing_enabled()
-        if takes_weight and self.rows.weight is not None:
-            return {"sample_weight": self.rows.weight}
-        return routed
-
-    def stage(self, train: IntArray) -> tuple[Stage, LabelledRows]:
-        """Return the stage and the present ones of some rows."""
-        X = self.rows.X
-        fit_params = _check_method_params(X, params=self.fit_params, indices=train)
-        split_params = _check_method_params(
-            X, params=self.teacher_split_params, indices=train
-        )
-        return self._stage, self.rows.take(train).labelled(fit_params, split_params)
-
-    def proba(
-        self,
-        stage: Stage,
-        labelled: LabelledRows,
-        train: IntArray,
-        candidates: list[_Candidate],
-    ) -> FloatArray | None:
-        """Return soft labels of the present ones of some rows; None if not needed."""
-        if all(candidate.mixing_weight == 0 for candidate in candidates):
-            return None
-        if self.soft_labels is not None:
-            return self.soft_labels[train[self.rows.present()[train]]]
-        return own_row_proba(stage, labelled)
-
-    def problem(self, labelled: LabelledRows, rows: TrainingRows) -> Problem:
-        """Return the students' problem, but for its objective."""
-        present = rows.present()
-        weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
-        weight = weight[present]
-        return Problem(
-            labelled.X, labelled.y, labelled.codes, labelled.classes, weight, ()
-        )
-
-    def objective(
-        self,
-        labelled: LabelledRows,
-        rows: TrainingRows,
-        proba: FloatArray | None,
-        candidate: _Candidate,
-    ) -> tuple[float, Terms]:
-        """Return a candidate's temperature, as a number, and its objective."""
-        if proba is None or candidate.mixing_weight == 0:
-            known = candidate.temperature != "auto"
-            temperature = candidate.temperature if known else 1.0
-            terms = label_terms(labelled.codes, len(labelled.classes))
-            return float(temperature), terms
-        temperature = candidate.temperature
-        if temperature == "auto":
-            weight = None if rows.weight is None else rows.weight[rows.weight > 0]
-            temperature = fit_temperature(labelled.codes, proba, sample_weight=weight)
-        same = self.student_temperature == "same"
-        student_temperature = float(temperature if same else self.student_temperature)
-        soft, mixing = temper_proba(proba, temperature), candidate.mixing_weight
-        if student_temperature == 1.0:
-            soft, mixing = mix_targets(labelled.codes, soft, mixing), 1.0
-        # Rounded as by a student's own check: trees break ties by the last digit.
-        soft = soft / soft.sum(axis=1, keepdims=True)
-        terms = objective_terms(labelled.codes, soft, mixing, student_temperature)
-        return float(temperature), terms
-
-    def score(self, train: IntArray, test: IntArray, n_threads: int) -> _FoldResult:
-        """Train all candidates on some rows and score them on others."""
-        start = time.perf_counter()
-        rows = self.rows.take(train)
-        stage, labelled = self.stage(train)
-        proba = self.proba(stage, labelled, train, self.candidates)
-        # With mixing weight 0 all temperatures are one and the same student.
-        trained = list(dict.fromkeys(_key(c) for c in self.candidates))
-        first = {key: self._first(key) for key in trained}
-        objectives = {
-            key: self.objective(labelled, rows, proba, first[key]) for key in trained
-        }
-        terms = [objectives[key][1] for key in trained]
-        problem = self.problem(labelled, rows)
-        students = dict(
-            zip(trained, self.student._fit_many(problem, terms, n_threads), strict=True)
-        )
-        fit_time = (time.perf_counter() - start) / len(self.candidates)
-        return self._scored(students, objectives, test, fit_time)
-
-    def _first(self, key: tuple[Any, float]) -> _Candidate:
-        return next(c for c in self.candidates if _key(c) == key)
-
-    def _scored(
-        self,
-        students: dict[tuple[Any, float], BaseStudent],
-        objectives: dict[tuple[Any, float], tuple[float, Terms]],
-        test: IntArray,
-        fit_time: float,
-    ) -> _FoldResult:
-        X_test = _safe_indexing(self.rows.X, test)
-        y_test = self.rows.y[test]
-        params = _check_method_params(
-            self.rows.X, params=self.score_params, indices=test
-        )
-        scores, times = {}, {}
-        for key, student in students.items():
-            start = time.perf_counter()
-            scores[key] = self.scorer(student, X_test, y_test, **params)
-            times[key] = time.perf_counter() - start
-        keys = [_key(candidate) for candidate in self.candidates]
-        return _FoldResult(
-            scores=np.array([scores[key] for key in keys], dtype=float),
-            temperatures=np.array([objectives[key][0] for key in keys]),
-            fit_time=np.full(len(keys), fit_time),
-            score_time=np.array([times[key] for key in keys]),
-        )
 
 
 @dataclass(frozen=True)
@@ -554,14 +391,8 @@ class _Values:
         return values
 
 
-def _key(candidate: _Candidate) -> tuple[Any, float]:
-    """Identify candidates that stand for the same student."""
-    labels_only = candidate.mixing_weight == 0
-    return (None if labels_only else candidate.temperature, candidate.mixing_weight)
-
-
 def _choose(
-    candidates: list[_Candidate], scores: FloatArray, one_standard_error: bool
+    candidates: list[Candidate], scores: FloatArray, one_standard_error: bool
 ) -> int:
     """Return the position of the candidate with the best mean score.
 
@@ -585,7 +416,7 @@ def _choose(
 
 
 def _as_cv_results(
-    candidates: list[_Candidate], results: list[_FoldResult]
+    candidates: list[Candidate], results: list[FoldResult]
 ) -> dict[str, Any]:
     """Lay the scores out as GridSearchCV does."""
     table: dict[str, Any] = {}

@@ -12,12 +12,13 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill._calibration import fit_temperature
+from skdistill._scoring import class_proba, warn_unknown_classes
 from skdistill._soft_labels import (
     TeacherStageMixin,
     fitted_teacher,
@@ -27,7 +28,6 @@ from skdistill._soft_labels import (
 from skdistill._typing import FloatArray, InputLike
 from skdistill._validation import keep_fitted_on_failure
 from skdistill.losses import temper_proba
-from skdistill.teachers import class_proba
 
 
 class SoftLabelTransformer(
@@ -203,7 +203,8 @@ class SoftLabelTransformer(
         rows = self._check_rows(X, y, sample_weight)
         stage, labelled = self._open_stage(rows, params)
         self.classes_ = rows.classes
-        self.temperature_ = 1.0 if self.temperature == "auto" else self.temperature
+        known = self.temperature != "auto"
+        self.temperature_ = float(self.temperature) if known else 1.0
         proba = np.empty((len(rows.y), len(rows.classes)))
         present = rows.present()
         if score_rows:
@@ -233,7 +234,9 @@ class SoftLabelTransformer(
             Soft labels in the form of `output`.
         """
         check_is_fitted(self)
-        proba, _ = class_proba(self.teacher_, X, self.classes_)
+        (X,) = indexable(X)
+        proba, missing = class_proba(self.teacher_, X, self.classes_)
+        warn_unknown_classes(missing, self.classes_, type(self.teacher_).__name__)
         return self._form(proba)
 
     def _form(self, proba: FloatArray) -> FloatArray:

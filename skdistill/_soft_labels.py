@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -29,10 +30,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
-from skdistill._validation import check_labels, check_weights, encode_labels
-from skdistill.teachers import (
-    EnsembleTeacher,
+from skdistill._scoring import (
     check_teacher,
     class_proba,
     input_tags,
@@ -40,6 +38,9 @@ from skdistill.teachers import (
     warn_unknown_classes,
     weight_params,
 )
+from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
+from skdistill._validation import check_labels, check_weights, encode_labels
+from skdistill.teachers import EnsembleTeacher, ModuleTeacher
 
 #: Folds of ``cv=None``.
 DEFAULT_FOLDS = 5
@@ -216,9 +217,6 @@ class TeacherStageMixin:
     def _resolved_teacher(self) -> Estimator:
         return resolve_teacher(self.teacher, self.random_state)
 
-    def _is_in_sample(self) -> bool:
-        return isinstance(self.cv, str) and self.cv == "in-sample"
-
     def _check_rows(self, X: InputLike, y: Any, sample_weight: Any) -> TrainingRows:
         """Check inputs, labels and weights."""
         validate_data(self, X, reset=True, skip_check_array=True)
@@ -234,7 +232,7 @@ class TeacherStageMixin:
         """Refuse to fit a temperature to probabilities that have seen the labels."""
         if (
             self.temperature == "auto"
-            and self._is_in_sample()
+            and _is_in_sample(self.cv)
             and not is_frozen(self._resolved_teacher())
         ):
             raise ValueError(
@@ -262,6 +260,10 @@ class TeacherStageMixin:
         routed = self._routed(teacher, rows, params)
         stage = Stage(teacher, self.cv, self.memory, self.n_jobs)
         return stage, rows.labelled(routed["teacher"], routed["splitter"])
+
+
+def _is_in_sample(cv: Any) -> bool:
+    return isinstance(cv, str) and cv == "in-sample"
 
 
 def set_input_tags(tags: Any, members: list[Estimator]) -> None:
@@ -336,7 +338,7 @@ def own_row_proba(stage: Stage, rows: LabelledRows) -> FloatArray:
     ValueError
         If the rows cannot be cross-fitted, or the teacher's output is unusable.
     """
-    if is_frozen(stage.teacher) or stage.cv == "in-sample":
+    if is_frozen(stage.teacher) or _is_in_sample(stage.cv):
         return new_row_proba(stage, rows, rows.X)
     folds = make_folds(stage.cv, rows)
     cross_fit = check_memory(stage.memory).cache(_cross_fit, ignore=["n_jobs"])
@@ -372,8 +374,9 @@ def new_row_proba(stage: Stage, rows: LabelledRows, X: InputLike) -> FloatArray:
     """
     memory = check_memory(stage.memory)
     if is_frozen(stage.teacher):
-        score = memory.cache(class_proba)
-        proba, missing = score(fitted_teacher(stage, rows), X, rows.classes)
+        score = memory.cache(_score_frozen, ignore=["teacher"])
+        teacher = fitted_teacher(stage, rows)
+        proba, missing = score(teacher, _identity(teacher), X, rows.classes)
     else:
         score = memory.cache(_fit_and_score, ignore=["memory"])
         proba, missing = score(
@@ -412,6 +415,27 @@ def fitted_teacher(stage: Stage, rows: LabelledRows) -> Estimator:
 
 # The functions that are cached take the unfitted teacher, the data and the folds as
 # arguments, and nothing else decides what they return: the cache's key is complete.
+
+
+def _identity(teacher: Estimator) -> Any:
+    """Return what tells a fitted teacher from others, the same in every process.
+
+    A torch module's pickle differs from one copy to the next, its numbers do not.
+    """
+    if isinstance(teacher, EnsembleTeacher):
+        members = [_identity(member) for member in teacher.teachers_]
+        return members, teacher.weights
+    if isinstance(teacher, ModuleTeacher):
+        state = teacher.module.state_dict().items()
+        numbers = {name: value.cpu().numpy() for name, value in state}
+        return repr(teacher.module), numbers, list(teacher.classes_), teacher.output
+    return teacher
+
+
+def _score_frozen(
+    teacher: Estimator, identity: Any, X: InputLike, classes: NDArray[Any]
+) -> tuple[FloatArray, list[int]]:
+    return class_proba(teacher, X, classes)
 
 
 def _fit(
@@ -493,29 +517,46 @@ def make_folds(cv: Any, rows: LabelledRows) -> Folds:
     _check_rare_classes(cv, rows)
     if cv is None:
         cv = StratifiedKFold(_default_folds(rows))
+    elif isinstance(cv, PredefinedSplit):
+        cv = _present_folds(cv.split(), rows.position)
     elif not hasattr(cv, "split") and np.iterable(cv):
-        cv = [_present_fold(fold, rows.position) for fold in cv]
+        cv = _present_folds(cv, rows.position)
     splitter = check_cv(cv, rows.codes, classifier=True)
-    with warnings.catch_warnings():
-        # Said better, with the names of the classes, by _check_rare_classes.
-        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        folds = list(splitter.split(rows.X, rows.codes, **rows.split_params))
-    scored = np.bincount(
-        np.concatenate([test for _, test in folds]), minlength=len(rows.codes)
-    )
-    if not (scored == 1).all():
-        raise ValueError(
-            "cv must put each row into exactly one test fold, so that each gets one "
-            f"soft label; {cv!r} scores row {int(np.argmax(scored != 1))} "
-            f"{int(scored[scored != 1][0])} times."
-        )
+    folds = list(splitter.split(rows.X, rows.codes, **rows.split_params))
+    _check_folds(cv, folds, len(rows.codes))
     return folds
 
 
-def _present_fold(fold: Any, position: IntArray) -> tuple[IntArray, IntArray]:
-    """Translate a fold of the rows passed into one of those with positive weight."""
-    train, test = (position[np.asarray(part)] for part in fold)
-    return train[train >= 0], test[test >= 0]
+def _check_folds(cv: Any, folds: Folds, n_rows: int) -> None:
+    """Raise unless each row is scored once, by a teacher that has not seen it."""
+    if not folds:
+        raise ValueError(f"cv must have at least one fold, {cv!r} has none.")
+    for i, (train, test) in enumerate(folds):
+        seen = np.intersect1d(train, test)
+        if len(seen):
+            raise ValueError(
+                f"cv: fold {i} trains on {len(seen)} of the rows that it scores, row "
+                f"{seen[0]} first, so its soft labels would not be out-of-fold. Use "
+                "cv='in-sample' if that is what you want."
+            )
+    scored = np.bincount(np.concatenate([test for _, test in folds]), minlength=n_rows)
+    if len(scored) != n_rows or not (scored == 1).all():
+        wrong = int(np.argmax(scored[:n_rows] != 1))
+        raise ValueError(
+            "cv must put each row into exactly one test fold, so that each gets one "
+            f"soft label; {cv!r} scores row {wrong} {int(scored[wrong])} times, of "
+            f"{n_rows} rows."
+        )
+
+
+def _present_folds(folds: Iterable[Any], position: IntArray) -> Folds:
+    """Translate folds of the rows passed into folds of those with positive weight."""
+    translated = []
+    for fold in folds:
+        train, test = (position[np.asarray(part)] for part in fold)
+        if (test >= 0).any():
+            translated.append((train[train >= 0], test[test >= 0]))
+    return translated
 
 
 def _default_folds(rows: LabelledRows) -> int:

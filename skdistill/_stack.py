@@ -106,7 +106,7 @@ def loss_and_slope(
     losses : tensor of shape (G, batch_size)
         Sum over the terms of ``CE(p, softmax(z / S))``.
     slope : tensor of shape (G, batch_size, n_classes)
-        ``weight * sum(p) * softmax(z / S) - p) / S``, summed over the terms.
+        ``weight * (sum(p) * softmax(z / S) - p) / S``, summed over the terms.
     """
     # Over a few classes, reductions are several times faster along the rows.
     rows_last = logits.shape[-1] < FEW_CLASSES

@@ -77,9 +77,11 @@ def check_proba_rows(
         If the shape is wrong, or a row has NaN, infinite or negative values, or does
         not sum to 1. The message names the first bad row.
     """
+    if np.iscomplexobj(proba) or np.ma.is_masked(proba):
+        raise ValueError(f"{name} must be real numbers, none masked, got {proba!r}.")
     try:
         proba = np.asarray(proba, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{name} must be a numeric array of shape (n_samples, n_classes) = "
             f"({n_samples}, {n_classes}), got {type(proba).__name__}: {error}"
@@ -158,13 +160,15 @@ def _is_default_index(columns: Any) -> bool:
     return list(columns) == list(range(len(columns)))
 
 
-def check_not_empty(X: InputLike) -> None:
+def check_not_empty(X: InputLike, *, name: str = "X") -> None:
     """Raise unless X has a row and, where it has columns, one of them.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
         Inputs of any kind.
+    name : str, default="X"
+        What the message calls them.
 
     Raises
     ------
@@ -175,8 +179,8 @@ def check_not_empty(X: InputLike) -> None:
     for size, what in zip(shape, ("sample", "feature"), strict=False):
         if size == 0:
             raise ValueError(
-                f"X has 0 {what}(s) (shape={tuple(shape)}) while a minimum of 1 is "
-                "required."
+                f"{name} has 0 {what}(s) (shape={tuple(shape)}) while a minimum of 1 "
+                "is required."
             )
 
 

@@ -238,7 +238,7 @@ def distillation_loss(
 
     Parameters
     ----------
-    y : integer array or tensor of shape (..., n_samples) or None
+    y : array or tensor of int of shape (..., n_samples) or None
         Class codes in ``0, ..., n_classes - 1``. Not looked at, and may be None,
         where `mixing_weight` is the number 1.
     soft_labels : array or tensor of shape (..., n_samples, n_classes) or None

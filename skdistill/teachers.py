@@ -1,38 +1,46 @@
-"""Teachers: how class probabilities are had from any of them, and two of our own."""
+"""Teachers of our own: a torch module, and several teachers as one."""
 
 from __future__ import annotations
 
-import sys
-import warnings
+import copy
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
+from scipy.special import softmax
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
     _fit_context,
     clone,
-    is_regressor,
 )
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
-from sklearn.utils import get_tags, indexable
+from sklearn.utils import indexable
+from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
 from sklearn.utils.validation import (
     _num_samples,
     check_is_fitted,
-    has_fit_parameter,
     validate_data,
 )
 
 from skdistill._device import resolve_device
-from skdistill._typing import Estimator, FloatArray, InputLike
+from skdistill._scoring import (
+    check_teacher,
+    class_proba,
+    input_tags,
+    is_frozen,
+    warn_unknown_classes,
+    weight_params,
+)
+from skdistill._typing import FloatArray, InputLike
 from skdistill._validation import (
     check_labels,
-    check_proba_rows,
     check_weights,
     encode_labels,
     keep_fitted_on_failure,
@@ -103,6 +111,9 @@ class ModuleTeacher(ClassifierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
+    def _is_frozen(self) -> bool:
+        return True
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         # As in FrozenEstimator: the module fixes the number of features and classes.
@@ -110,7 +121,7 @@ class ModuleTeacher(ClassifierMixin, BaseEstimator):
         return tags
 
     @property
-    def classes_(self) -> NDArray[Any]:
+    def classes_(self) -> NDArray[Any]:  # numpydoc ignore=RT01
         """Labels of the module's outputs, in its order."""
         return np.asarray(self.classes)
 
@@ -155,25 +166,23 @@ class ModuleTeacher(ClassifierMixin, BaseEstimator):
 
         self._validate_params()
         device = resolve_device(self.device)
-        inputs = np.asarray(X, dtype=np.float32)
-        was_training = self.module.training
-        home = next(self.module.parameters(), torch.empty(0)).device
-        self.module.to(device).eval()
-        try:
-            with torch.no_grad():
-                parts = [
-                    self._scores(
-                        torch.from_numpy(inputs[i : i + self.batch_size]), device
-                    )
-                    for i in range(0, max(len(inputs), 1), self.batch_size)
-                ]
-        finally:
-            self.module.to(home).train(was_training)
+        # A copy: other threads may score with the module, or its owner train it.
+        module = copy.deepcopy(self.module).to(device).eval()
+        floating = (p.dtype for p in module.parameters() if p.is_floating_point())
+        dtype = next(floating, torch.float32)
+        inputs = np.asarray(X)
+        parts = []
+        with torch.no_grad():
+            for start in range(0, max(len(inputs), 1), self.batch_size):
+                rows = inputs[start : start + self.batch_size].astype(np.float64)
+                # Also a copy: the module may work in place.
+                batch = torch.from_numpy(rows).to(device=device, dtype=dtype)
+                parts.append(self._scores(module, batch))
         scores = np.concatenate(parts)
         return softmax(scores, axis=1) if self.output == "logits" else scores
 
-    def _scores(self, batch: Any, device: str) -> FloatArray:
-        output = self.module(batch.to(device))
+    def _scores(self, module: Any, batch: Any) -> FloatArray:
+        output = module(batch)
         expected = (len(batch), len(self.classes_))
         shape = tuple(getattr(output, "shape", ()))
         if shape != expected:
@@ -293,12 +302,39 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         classes, codes = encode_labels(y)
         if sample_weight is not None:
             sample_weight = check_weights(sample_weight, X, codes)
+        params = self._member_params(sample_weight)
         self.teachers_ = [
-            clone(teacher).fit(X, y, **weight_params(teacher, sample_weight))
-            for teacher in self.teachers
+            clone(teacher).fit(X, y, **member_params)
+            for teacher, member_params in zip(self.teachers, params, strict=True)
         ]
-        self.classes_ = classes
+        # A frozen member may know classes that these rows, a fold perhaps, lack.
+        known = [t.classes_ for t in self.teachers_ if is_frozen(t)]
+        self.classes_ = np.unique(np.concatenate([classes, *known]))
         return self
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return the routing of the sample weights to the members.
+
+        Returns
+        -------
+        MetadataRouter
+            The routing.
+        """
+        router = MetadataRouter(owner=self).add_self_request(self)
+        to_fit = MethodMapping().add(caller="fit", callee="fit")
+        for i, teacher in enumerate(self.teachers):
+            router.add(**{f"teacher_{i}": teacher}, method_mapping=to_fit)
+        return router
+
+    def _member_params(self, sample_weight: Any) -> list[dict[str, Any]]:
+        """Return the arguments of each member's fit."""
+        if not _routing_enabled():
+            return [weight_params(t, sample_weight) for t in self.teachers]
+        routed = process_routing(self, "fit", sample_weight=sample_weight)
+        return [dict(routed[f"teacher_{i}"].fit) for i in range(len(self.teachers))]
+
+    def _is_frozen(self) -> bool:
+        return all(is_frozen(member) for member in self.teachers)
 
     def _check_members(self) -> None:
         if len(self.teachers) == 0:
@@ -364,215 +400,3 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         proba = self.predict_proba(X)
         labels: NDArray[Any] = self.classes_[proba.argmax(axis=1)]
         return labels
-
-
-def is_frozen(teacher: Estimator) -> bool:
-    """Whether a teacher is fitted already and must be used as it is.
-
-    Parameters
-    ----------
-    teacher : estimator
-        Any teacher.
-
-    Returns
-    -------
-    bool
-        True for FrozenEstimator, ModuleTeacher and ensembles of nothing else.
-    """
-    if isinstance(teacher, EnsembleTeacher):
-        return all(is_frozen(member) for member in teacher.teachers)
-    return isinstance(teacher, (FrozenEstimator, ModuleTeacher))
-
-
-def input_tags(estimator: Estimator) -> Any:
-    """Return the input tags of an estimator, None where it has none.
-
-    Parameters
-    ----------
-    estimator : object
-        A scikit-learn estimator or something that only behaves like one.
-
-    Returns
-    -------
-    InputTags or None
-        The tags.
-    """
-    if not hasattr(estimator, "__sklearn_tags__"):
-        return None
-    return get_tags(estimator).input_tags
-
-
-def check_teacher(teacher: Any) -> None:
-    """Raise unless something can be a teacher.
-
-    Parameters
-    ----------
-    teacher : object
-        What the user passed.
-
-    Raises
-    ------
-    TypeError
-        If it is a class, a torch module, a regressor, or has neither `predict_proba`
-        nor `decision_function`.
-    """
-    name = type(teacher).__name__
-    if isinstance(teacher, type):
-        raise TypeError(
-            f"teacher must be an instance, got the class {teacher.__name__}; pass "
-            f"{teacher.__name__}(...)."
-        )
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(teacher, torch.nn.Module):
-        raise TypeError(
-            f"teacher is a torch module ({name}); wrap it as "
-            "skdistill.teachers.ModuleTeacher(module, classes=...), so that the order "
-            "of its outputs is known."
-        )
-    if input_tags(teacher) is not None and is_regressor(teacher):
-        raise TypeError(
-            f"teacher must be a classifier, got the regressor {name}. A teacher gives "
-            "class probabilities."
-        )
-    scored = hasattr(teacher, "predict_proba") or hasattr(teacher, "decision_function")
-    if not hasattr(teacher, "fit") or not scored:
-        raise TypeError(
-            "teacher must be a classifier with fit and with predict_proba or "
-            f"decision_function, got {name}."
-        )
-
-
-def weight_params(teacher: Estimator, sample_weight: Any) -> dict[str, Any]:
-    """Return the fit arguments by which a teacher gets the sample weights.
-
-    Parameters
-    ----------
-    teacher : estimator
-        A teacher; of a Pipeline the last step gets the weights.
-    sample_weight : ndarray of shape (n_samples,) or None
-        The weights.
-
-    Returns
-    -------
-    dict
-        Empty where there are no weights, or, with a warning, where the teacher does not
-        take them.
-    """
-    if sample_weight is None or is_frozen(teacher):
-        return {}
-    if isinstance(teacher, Pipeline):
-        name, last = teacher.steps[-1]
-        key = f"{name}__sample_weight"
-    else:
-        last, key = teacher, "sample_weight"
-    if has_fit_parameter(last, "sample_weight"):
-        return {key: sample_weight}
-    warnings.warn(
-        f"The fit of the teacher {type(last).__name__} does not take sample_weight: "
-        "the weights are used for the student only.",
-        UserWarning,
-        stacklevel=2,
-    )
-    return {}
-
-
-def class_proba(
-    teacher: Estimator, X: InputLike, classes: NDArray[Any]
-) -> tuple[FloatArray, list[int]]:
-    """Score rows with a fitted teacher, in the order of the given classes.
-
-    Scores of a teacher without `predict_proba` become probabilities by the logistic
-    function (two classes) or the softmax.
-
-    Parameters
-    ----------
-    teacher : estimator
-        A fitted teacher.
-    X : array-like of shape (n_samples, ...)
-        Inputs, passed as they are.
-    classes : ndarray of shape (n_classes,)
-        Sorted classes; the teacher may know fewer, in any order.
-
-    Returns
-    -------
-    proba : ndarray of shape (n_samples, n_classes)
-        Probabilities; 0 for classes that the teacher does not know.
-    missing : list of int
-        Positions of these classes.
-
-    Raises
-    ------
-    ValueError
-        If the teacher knows other classes, or returns no probabilities.
-    """
-    name = f"teacher {_name(teacher)}"
-    known = _known_classes(teacher, name)
-    position = {label: i for i, label in enumerate(classes.tolist())}
-    unknown = [label for label in known.tolist() if label not in position]
-    if unknown:
-        raise ValueError(
-            f"{name} knows the classes {unknown}, which are not among the classes of "
-            f"y, {classes.tolist()}."
-        )
-    given = check_proba_rows(
-        _raw_proba(teacher, X, name),
-        name=f"the output of {name}",
-        n_samples=_num_samples(X),
-        n_classes=len(known),
-    )
-    columns = [position[label] for label in known.tolist()]
-    proba = np.zeros((len(given), len(classes)))
-    proba[:, columns] = given
-    return proba, sorted(set(range(len(classes))) - set(columns))
-
-
-def _name(teacher: Estimator) -> str:
-    inner = teacher.estimator if isinstance(teacher, FrozenEstimator) else teacher
-    return type(inner).__name__
-
-
-def _known_classes(teacher: Estimator, name: str) -> NDArray[Any]:
-    known = getattr(teacher, "classes_", None)
-    if known is None or isinstance(known, list):
-        raise ValueError(
-            f"{name} has no classes_ for a single target, so the order of its "
-            "probabilities is unknown."
-        )
-    return np.asarray(known)
-
-
-def _raw_proba(teacher: Estimator, X: InputLike, name: str) -> Any:
-    """Call the teacher; turn scores into probabilities where it has no others."""
-    if hasattr(teacher, "predict_proba"):
-        return teacher.predict_proba(X)
-    scores = np.asarray(teacher.decision_function(X), dtype=np.float64)
-    if not np.isfinite(scores).all():
-        row = int(np.argmax(~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1)))
-        raise ValueError(f"the decision_function of {name}: row {row} is not finite.")
-    if scores.ndim == 1 or scores.shape[1] == 1:
-        positive = expit(scores.reshape(-1))
-        return np.column_stack([1.0 - positive, positive])
-    return softmax(scores, axis=1)
-
-
-def warn_unknown_classes(
-    missing: list[int], classes: NDArray[Any], teacher_name: str
-) -> None:
-    """Warn about classes that a teacher gives no probability.
-
-    Parameters
-    ----------
-    missing : list of int
-        Positions of these classes; nothing happens where there are none.
-    classes : ndarray of shape (n_classes,)
-        Sorted classes.
-    teacher_name : str
-        Name of the teacher.
-    """
-    if missing:
-        warnings.warn(
-            f"The teacher {teacher_name} was not fitted on the classes "
-            f"{classes[missing].tolist()}: their soft labels are 0 there.",
-            UserWarning,
-            stacklevel=2,
-        )

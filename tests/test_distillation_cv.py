@@ -29,7 +29,8 @@ from sklearn.utils.validation import check_is_fitted
 from stubs import LoggedTeacher, n_fits
 
 from skdistill import DistillationClassifier, DistillationClassifierCV
-from skdistill._distillation_cv import _Candidate, _choose
+from skdistill._distillation_cv import _choose
+from skdistill._grid import Candidate
 from skdistill.losses import temper_proba
 from skdistill.students import (
     EstimatorStudent,
@@ -672,7 +673,7 @@ def test_one_standard_error_takes_the_smallest_mixing_weight_that_will_do(
 
 
 def test_one_standard_error_of_a_table():
-    candidates = [_Candidate(t, a) for t in (2.0, "auto", 0.5) for a in (0.5, 1.0)]
+    candidates = [Candidate(t, a) for t in (2.0, "auto", 0.5) for a in (0.5, 1.0)]
     scores = np.array(
         [
             [-0.6, -0.6, -0.6, -0.6],
@@ -689,7 +690,7 @@ def test_one_standard_error_of_a_table():
 
 
 def test_a_score_that_is_nan_does_not_win():
-    candidates = [_Candidate(1.0, a) for a in (0.0, 0.5, 1.0)]
+    candidates = [Candidate(1.0, a) for a in (0.0, 0.5, 1.0)]
     scores = np.array([[np.nan, 1.0], [0.5, 0.5], [0.7, 0.6]])
     assert _choose(candidates, scores, False) == 2
     assert _choose(candidates, scores, True) == 2

@@ -250,7 +250,7 @@ def test_a_regressor_that_gives_only_negative_values_is_undecided():
 def test_weights_that_a_regressor_cannot_take_are_an_error():
     X, y = data()
     student = EstimatorStudent(KNeighborsRegressor())
-    with pytest.raises(ValueError, match="KNeighborsRegressor does not take it"):
+    with pytest.raises(ValueError, match="KNeighborsRegressor does not take"):
         student.fit(X, y, sample_weight=weights(len(y)))
     unweighted = clone(student).fit(X, y).predict_proba(X)
     constant = clone(student).fit(X, y, sample_weight=np.full(len(y), 2.0))

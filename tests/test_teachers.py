@@ -274,7 +274,7 @@ def test_weights_of_rows_reach_the_members_that_take_them(three_classes):
         axis=0,
     )
     assert_allclose(teacher.predict_proba(X), expected, rtol=1e-9)
-    with pytest.warns(UserWarning, match="KNeighborsClassifier does not take sample_w"):
+    with pytest.warns(UserWarning, match="KNeighborsClassifier has no argument"):
         EnsembleTeacher(MEMBERS).fit(X, y, sample_weight=weight)
 
 

@@ -40,8 +40,11 @@ def block(translator: HTML5Translator, node: nodes.math_block) -> None:
 def converted(node: nodes.math | nodes.math_block, *, as_block: bool) -> str:
     """Return the MathML of a formula; warn about what cannot be converted."""
     text = node.astext().replace("\n", " ")
-    # docutils knows large brackets by their left and right forms only.
+    # What docutils does not know: large brackets without a side, arguments without
+    # braces, the space around a logarithm.
     text = re.sub(r"\\([bB]igg?)(?![A-Za-z])", r"\\\1l", text)
+    text = re.sub(r"(\\[td]?frac)\s*(\d)(\d)", r"\1{\2}{\3}", text)
+    text = re.sub(r"\\log\s+(?=\\mathrm|[a-zA-Z(])", r"\\,\\log\\, ", text)
     try:
         return tex2mathml(text, as_block=as_block)
     except MathError as error:

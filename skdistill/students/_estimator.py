@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.model_selection import check_cv
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, get_tags, indexable
@@ -15,7 +16,7 @@ from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from skdistill._typing import Estimator, FloatArray, InputLike
+from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent, Problem
 
 
@@ -211,11 +212,56 @@ def _fit_classifier(
     estimator: Estimator, problem: Problem, targets: FloatArray, min_proba: float
 ) -> Estimator:
     """Fit to each row once per class, weighted by the class's probability."""
-    rows, columns = np.nonzero(targets > min_proba)
+    largest = targets.max(axis=1, keepdims=True)
+    rows, columns = np.nonzero((targets > min_proba) | (targets == largest))
     weight = problem.sample_weight[rows] * targets[rows, columns]
-    once = len(rows) == len(targets)
-    X = problem.X if once else _safe_indexing(problem.X, rows)
+    X = problem.X
+    if not np.array_equal(rows, np.arange(len(targets))):
+        X = _safe_indexing(X, rows)
+        _keep_copies_together(estimator, problem, rows)
     return estimator.fit(X, problem.classes[columns], sample_weight=weight)
+
+
+def _keep_copies_together(
+    estimator: Estimator, problem: Problem, rows: IntArray
+) -> None:
+    """Let no split within the estimator put copies of one row on both sides.
+
+    What is held out would have been learnt, with another class.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its parameters `cv` and `early_stopping` are changed in place.
+    problem : Problem
+        The rows.
+    rows : ndarray of shape (n_copies,)
+        The row that each copy is of.
+
+    Raises
+    ------
+    ValueError
+        If the estimator holds out rows to stop early and cannot be told which.
+    """
+    for name, value in estimator.get_params(deep=True).items():
+        if not name.endswith("early_stopping") or value is False:
+            continue
+        if value != "auto":
+            raise ValueError(
+                f"student: {name}={value!r} of {type(estimator).__name__} would hold "
+                "out copies of rows that it learns from, as soft labels enter a "
+                f"classifier as weighted copies of rows. Set {name}=False."
+            )
+        estimator.set_params(**{name: False})
+    cv = estimator.get_params(deep=False).get("cv", "none")
+    if isinstance(cv, str):
+        return
+    splitter = check_cv(cv, problem.codes, classifier=True)
+    folds = [
+        tuple(np.flatnonzero(np.isin(rows, part)) for part in fold)
+        for fold in splitter.split(problem.X, problem.codes)
+    ]
+    estimator.set_params(cv=folds)
 
 
 def _fit_regressor(
@@ -227,8 +273,9 @@ def _fit_regressor(
     if weight.min() != weight.max():
         if not has_fit_parameter(estimator, "sample_weight"):
             raise ValueError(
-                f"sample_weight was passed, but the fit of {type(estimator).__name__} "
-                "does not take it."
+                f"The fit of {type(estimator).__name__} does not take sample_weight, "
+                "but the rows do not weigh the same: sample_weight was passed, or "
+                "X_unlabeled, whose rows have the mixing weight as theirs."
             )
         kwargs["sample_weight"] = weight
     if targets.shape[1] == 2:
@@ -257,7 +304,8 @@ def _fit_pipeline(pipeline: Pipeline, problem: Problem, min_proba: float) -> Pip
     *head, (name, last) = pipeline.steps
     X = problem.X
     if head:
-        X = Pipeline(head).fit_transform(X, problem.y)
+        # A slice of the pipeline, which keeps its cache.
+        X = pipeline[:-1].fit_transform(X, problem.y)
     if not isinstance(last, BaseStudent):
         last = EstimatorStudent(last, min_proba=min_proba)
     last._fit_problem(replace(problem, X=X))

@@ -163,13 +163,14 @@ class LinearStudent(BaseStudent):
     def _row_class_weights(self, problem: Problem) -> FloatArray:
         if self.class_weight is None:
             return np.ones(len(problem.codes))
-        by_class = compute_class_weight(
+        # The classes of these rows: one may have had rows of weight zero only.
+        classes, codes = np.unique(problem.y, return_inverse=True)
+        weights: FloatArray = compute_class_weight(
             self.class_weight,
-            classes=problem.classes,
+            classes=classes,
             y=problem.y,
             sample_weight=problem.sample_weight,
-        )
-        weights: FloatArray = by_class[problem.codes]
+        )[codes]
         return weights
 
     def _minimise(self, objective: _Objective, problem: Problem, context: Any) -> Any:

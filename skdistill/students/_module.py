@@ -173,7 +173,9 @@ class ModuleStudent(GradientStudent):
         module.to(device=device, dtype=getattr(torch, self.dtype))
         if not any(p.requires_grad for p in module.parameters()):
             raise ValueError("module has no parameter to train.")
-        self._check_output(module, problem.X, len(problem.classes), device)
+        # Seeded: lazy layers draw their parameters when they see the first rows.
+        with seeded_torch_rng(seed, device):
+            self._check_output(module, problem.X, len(problem.classes), device)
         return ModuleStack([module])
 
     def _check_task(self, X: InputLike, n_classes: int) -> None:
@@ -182,7 +184,8 @@ class ModuleStudent(GradientStudent):
         X = self._check_X(X, reset=True)
         device = resolve_device(self.device)
         module = self._build(n_classes, 0).to(device, getattr(torch, self.dtype))
-        self._check_output(module, X, n_classes, device)
+        with seeded_torch_rng(0, device):
+            self._check_output(module, X, n_classes, device)
 
     def _check_output(
         self, module: torch.nn.Module, X: FloatArray, n_classes: int, device: str

@@ -1,0 +1,200 @@
+"""A grid of temperatures and mixing weights on a part of the rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics._scorer import _BaseScorer
+from sklearn.utils import _safe_indexing
+from sklearn.utils._metadata_requests import _routing_enabled
+from sklearn.utils.validation import _check_method_params
+
+from skdistill._calibration import fit_temperature
+from skdistill._soft_labels import (
+    LabelledRows,
+    Stage,
+    TrainingRows,
+    own_row_proba,
+)
+from skdistill._typing import FloatArray, IntArray
+from skdistill.losses import temper_proba
+from skdistill.students._base import (
+    BaseStudent,
+    Problem,
+    Terms,
+    label_terms,
+    mix_targets,
+    objective_terms,
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A temperature and a mixing weight."""
+
+    temperature: float | str
+    mixing_weight: float
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "mixing_weight": self.mixing_weight}
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What one fold says of all candidates."""
+
+    scores: FloatArray
+    temperatures: FloatArray
+    fit_time: FloatArray
+    score_time: FloatArray
+
+
+def key_of(candidate: Candidate) -> tuple[Any, float]:
+    """Identify candidates that stand for the same student."""
+    labels_only = candidate.mixing_weight == 0
+    return (None if labels_only else candidate.temperature, candidate.mixing_weight)
+
+
+class Grid:
+    """The grid on its data: makes the objectives of a part of the rows."""
+
+    def __init__(
+        self,
+        search: Any,
+        student: BaseStudent,
+        candidates: list[Candidate],
+        rows: TrainingRows,
+        soft_labels: FloatArray | None,
+        params: dict[str, Any],
+    ) -> None:
+        self.student = student
+        self.candidates = candidates
+        self.rows = rows
+        self.soft_labels = soft_labels
+        self.student_temperature = search.student_temperature
+        self.scorer = search._scorer(rows.classes)
+        self.teacher = search._resolved_teacher()
+        routed = search._routed(self.teacher, rows, params)
+        self.fit_params = routed["teacher"]
+        self.split_params = routed["splitter"]
+        self.teacher_split_params = routed["teacher_splitter"]
+        self.score_params = self._score_params(routed["scorer"])
+        self._stage = Stage(self.teacher, search.teacher_cv, search.memory, None)
+
+    def _score_params(self, routed: dict[str, Any]) -> dict[str, Any]:
+        """Return what the scorer takes: as in GridSearchCV, weights without routing."""
+        takes_weight = isinstance(self.scorer, _BaseScorer) and not _routing_enabled()
+        if takes_weight and self.rows.weight is not None:
+            return {"sample_weight": self.rows.weight}
+        return routed
+
+    def stage(self, train: IntArray) -> tuple[Stage, LabelledRows]:
+        """Return the stage and the present ones of some rows."""
+        X = self.rows.X
+        fit_params = _check_method_params(X, params=self.fit_params, indices=train)
+        split_params = _check_method_params(
+            X, params=self.teacher_split_params, indices=train
+        )
+        return self._stage, self.rows.take(train).labelled(fit_params, split_params)
+
+    def proba(
+        self,
+        stage: Stage,
+        labelled: LabelledRows,
+        train: IntArray,
+        candidates: list[Candidate],
+    ) -> FloatArray | None:
+        """Return soft labels of the present ones of some rows; None if not needed."""
+        if all(candidate.mixing_weight == 0 for candidate in candidates):
+            return None
+        if self.soft_labels is not None:
+            return self.soft_labels[train[self.rows.present()[train]]]
+        return own_row_proba(stage, labelled)
+
+    def problem(self, labelled: LabelledRows, rows: TrainingRows) -> Problem:
+        """Return the students' problem, but for its objective."""
+        present = rows.present()
+        weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
+        weight = weight[present]
+        return Problem(
+            labelled.X, labelled.y, labelled.codes, labelled.classes, weight, ()
+        )
+
+    def objective(
+        self,
+        labelled: LabelledRows,
+        rows: TrainingRows,
+        proba: FloatArray | None,
+        candidate: Candidate,
+    ) -> tuple[float, Terms]:
+        """Return a candidate's temperature, as a number, and its objective."""
+        if proba is None or candidate.mixing_weight == 0:
+            known = candidate.temperature != "auto"
+            temperature = candidate.temperature if known else 1.0
+            terms = label_terms(labelled.codes, len(labelled.classes))
+            return float(temperature), terms
+        temperature = candidate.temperature
+        if temperature == "auto":
+            weight = None if rows.weight is None else rows.weight[rows.weight > 0]
+            temperature = fit_temperature(labelled.codes, proba, sample_weight=weight)
+        same = self.student_temperature == "same"
+        student_temperature = float(temperature if same else self.student_temperature)
+        soft, mixing = temper_proba(proba, temperature), candidate.mixing_weight
+        if student_temperature == 1.0:
+            soft, mixing = mix_targets(labelled.codes, soft, mixing), 1.0
+        # Rounded as by a student's own check: trees break ties by the last digit.
+        soft = soft / soft.sum(axis=1, keepdims=True)
+        terms = objective_terms(labelled.codes, soft, mixing, student_temperature)
+        return float(temperature), terms
+
+    def score(self, train: IntArray, test: IntArray, n_threads: int) -> FoldResult:
+        """Train all candidates on some rows and score them on others."""
+        start = time.perf_counter()
+        rows = self.rows.take(train)
+        stage, labelled = self.stage(train)
+        proba = self.proba(stage, labelled, train, self.candidates)
+        # With mixing weight 0 all temperatures are one and the same student.
+        trained = list(dict.fromkeys(key_of(c) for c in self.candidates))
+        first = {key: self._first(key) for key in trained}
+        objectives = {
+            key: self.objective(labelled, rows, proba, first[key]) for key in trained
+        }
+        terms = [objectives[key][1] for key in trained]
+        problem = self.problem(labelled, rows)
+        students = dict(
+            zip(trained, self.student._fit_many(problem, terms, n_threads), strict=True)
+        )
+        fit_time = (time.perf_counter() - start) / len(self.candidates)
+        return self._scored(students, objectives, test, fit_time)
+
+    def _first(self, key: tuple[Any, float]) -> Candidate:
+        return next(c for c in self.candidates if key_of(c) == key)
+
+    def _scored(
+        self,
+        students: dict[tuple[Any, float], BaseStudent],
+        objectives: dict[tuple[Any, float], tuple[float, Terms]],
+        test: IntArray,
+        fit_time: float,
+    ) -> FoldResult:
+        X_test = _safe_indexing(self.rows.X, test)
+        y_test = self.rows.y[test]
+        params = _check_method_params(
+            self.rows.X, params=self.score_params, indices=test
+        )
+        scores, times = {}, {}
+        for key, student in students.items():
+            start = time.perf_counter()
+            scores[key] = self.scorer(student, X_test, y_test, **params)
+            times[key] = time.perf_counter() - start
+        keys = [key_of(candidate) for candidate in self.candidates]
+        return FoldResult(
+            scores=np.array([scores[key] for key in keys], dtype=float),
+            temperatures=np.array([objectives[key][0] for key in keys]),
+            fit_time=np.full(len(keys), fit_time),
+            score_time=np.array([times[key] for key in keys]),
+        )
