@@ -26,6 +26,7 @@ from skdistill._rows import concatenate_rows
 from skdistill._soft_labels import (
     TeacherStageMixin,
     TrainingRows,
+    declared_teacher,
     fitted_teacher,
     new_row_proba,
     own_row_proba,
@@ -38,6 +39,7 @@ from skdistill._validation import (
     keep_fitted_on_failure,
 )
 from skdistill.losses import temper_proba
+from skdistill.students import MLPStudent
 from skdistill.students._base import BaseStudent, mix_targets
 from skdistill.students._resolve import as_student
 
@@ -69,9 +71,9 @@ class StudentClassifier(
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        set_input_tags(
-            tags.input_tags, [self._resolved_teacher(), as_student(self.student)]
-        )
+        # As they are: a repr must neither copy a module nor fail on a wrong teacher.
+        student = MLPStudent() if self.student is None else self.student
+        set_input_tags(tags.input_tags, [declared_teacher(self.teacher), student])
         return tags
 
     def _new_student(

@@ -21,6 +21,7 @@ from skdistill._calibration import fit_temperature
 from skdistill._scoring import class_proba, warn_unknown_classes
 from skdistill._soft_labels import (
     TeacherStageMixin,
+    declared_teacher,
     fitted_teacher,
     own_row_proba,
     set_input_tags,
@@ -118,7 +119,7 @@ class SoftLabelTransformer(
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
-        set_input_tags(tags.input_tags, [self._resolved_teacher()])
+        set_input_tags(tags.input_tags, [declared_teacher(self.teacher)])
         return tags
 
     @keep_fitted_on_failure

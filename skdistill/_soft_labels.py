@@ -282,6 +282,28 @@ def set_input_tags(tags: Any, members: list[Estimator]) -> None:
         setattr(tags, name, together)
 
 
+def declared_teacher(teacher: Any) -> Any:
+    """Return the teacher that a user's argument stands for, without any check.
+
+    Parameters
+    ----------
+    teacher : estimator, list of estimators or None
+        As in :func:`resolve_teacher`.
+
+    Returns
+    -------
+    object
+        Something whose tags can be asked for.
+    """
+    if teacher is None:
+        return HistGradientBoostingClassifier()
+    return (
+        EnsembleTeacher(list(teacher))
+        if isinstance(teacher, (list, tuple))
+        else teacher
+    )
+
+
 def resolve_teacher(teacher: Any, random_state: Any) -> Estimator:
     """Return the teacher that a user's argument stands for.
 
