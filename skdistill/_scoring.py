@@ -40,7 +40,7 @@ def is_frozen(teacher: Estimator) -> bool:
 
 
 def input_tags(estimator: Estimator) -> Any:
-    """Return the input tags of an estimator, None where it has none.
+    """Return the input tags of an estimator, None where it has none, as a class has.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def input_tags(estimator: Estimator) -> Any:
     InputTags or None
         The tags.
     """
-    if not hasattr(estimator, "__sklearn_tags__"):
+    if isinstance(estimator, type) or not hasattr(estimator, "__sklearn_tags__"):
         return None
     return get_tags(estimator).input_tags
 
