@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -327,10 +328,12 @@ class DistillationClassifierCV(StudentClassifier):
             return result
 
         # Threads: students leave Python's lock alone while they train, and the rows
-        # need not be copied.
-        results = Parallel(n_jobs=n_jobs, require="sharedmem")(
-            delayed(score)(i, train, test) for i, (train, test) in enumerate(folds)
-        )
+        # need not be copied. They set and reset the filters of warnings, which they
+        # share, out of turn: put back here.
+        with warnings.catch_warnings():
+            results = Parallel(n_jobs=n_jobs, require="sharedmem")(
+                delayed(score)(i, train, test) for i, (train, test) in enumerate(folds)
+            )
         task.call_on_fit_task_end(**data)
         return list(results)
 

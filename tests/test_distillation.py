@@ -8,12 +8,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, StackingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -34,6 +34,7 @@ from skdistill.metrics import teacher_agreement_score
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
 
 EXACT = LinearStudent(C=np.inf, tol=1e-10, max_iter=5000)
+TREE = DecisionTreeClassifier(min_samples_leaf=5, random_state=0)
 SMALL_MLP = MLPStudent((16,), max_iter=80, learning_rate_init=0.02, random_state=0)
 STUDENTS = {
     "LinearStudent": LinearStudent(C=10),
@@ -650,6 +651,51 @@ def test_a_second_fit_drops_a_stale_teacher(change, three_classes, soft_labels):
     given_labels = None if change else soft_labels
     distilled.set_params(**change).fit(X, y, soft_labels=given_labels)
     assert not hasattr(distilled, "teacher_")
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_a_stack_with_its_default_final_estimator_is_a_teacher(
+    in_pipeline, three_classes
+):
+    """What it offers it only knows once it is fitted."""
+    X, y = three_classes
+    teacher = StackingClassifier([("a", GaussianNB()), ("b", TREE)], cv=2)
+    if in_pipeline:
+        teacher = make_pipeline(StandardScaler(), teacher)
+    proba = np.empty((len(y), 3))
+    for train, test in StratifiedKFold(3).split(X, y):
+        proba[test] = clone(teacher).fit(X[train], y[train]).predict_proba(X[test])
+    distilled = DistillationClassifier(teacher, LinearStudent(), cv=3).fit(X, y)
+    by_hand = clone(distilled).fit(X, y, soft_labels=proba)
+    assert_allclose(distilled.predict_proba(X), by_hand.predict_proba(X), rtol=1e-9)
+
+
+class DuckTeacher:
+    """Behaves like a classifier without being one; its classes are a list."""
+
+    def __init__(self):
+        self.inner = GaussianNB()
+
+    def get_params(self, deep=False):
+        return {}
+
+    def fit(self, X, y):
+        self.inner.fit(X, y)
+        self.classes_ = self.inner.classes_.tolist()
+        return self
+
+    def predict_proba(self, X):
+        return self.inner.predict_proba(X).tolist()
+
+
+def test_whatever_behaves_like_a_classifier_is_a_teacher(three_classes):
+    X, y = three_classes
+    y = np.array(["ant", "bee", "cat"])[y]
+    duck, real = (
+        DistillationClassifier(teacher, LinearStudent(), cv=3).fit(X, y)
+        for teacher in (DuckTeacher(), GaussianNB())
+    )
+    assert_array_equal(duck.predict_proba(X), real.predict_proba(X))
 
 
 # -- what the teacher sees ---------------------------------------------------------

@@ -1,6 +1,7 @@
 import pickle
 import re
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -696,6 +697,28 @@ def test_a_score_that_is_nan_does_not_win():
     assert _choose(candidates, scores, True) == 2
 
 
+def test_a_class_rarer_than_the_folds_is_scored(three_classes):
+    """Some folds neither learn nor score it: a warning, as of scikit-learn's."""
+    X, y = three_classes
+    y = np.where(np.arange(len(y)) < 3, 3, y)
+    search = make_search(student=LinearStudent(), cv=5)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        search.fit(X, y)
+    assert any("least populated class" in str(w.message) for w in caught)
+    assert np.isfinite(search.scores_).all()
+    labels_only = make_search(student=TREE, cv=5, mixing_weights=[0.0])
+    with pytest.warns(UserWarning, match="The least populated class in y has only 3"):
+        labels_only.fit(X, y)
+    with pytest.warns(UserWarning, match="The least populated class in y has only 3"):
+        folds = list(StratifiedKFold(5).split(X, y))
+    expected = []
+    for train, test in folds:
+        proba = clone(TREE).fit(X[train], y[train]).predict_proba(X[test])
+        expected.append(-log_loss(y[test], proba, labels=[0, 1, 2, 3]))
+    assert_allclose(labels_only.scores_[0, 0], expected)
+
+
 # -- weights -----------------------------------------------------------------------
 
 
@@ -765,6 +788,14 @@ def test_n_jobs_changes_nothing(name, dtype, three_classes):
     assert one.scores_.tobytes() == two.scores_.tobytes()
     assert one.predict_proba(X).tobytes() == two.predict_proba(X).tobytes()
     assert one.best_params_ == two.best_params_
+
+
+def test_threads_leave_the_filters_of_warnings_alone(two_classes):
+    search = make_search(student=LinearStudent(), cv=15, n_jobs=4, mixing_weights=[1.0])
+    before = list(warnings.filters)
+    for _ in range(4):
+        search.fit(*two_classes)
+        assert warnings.filters == before
 
 
 def test_as_the_last_step_of_a_pipeline(two_classes):
@@ -947,6 +978,21 @@ def test_auto_needs_out_of_fold_probabilities(refused):
         temperatures=[1.0, "auto"],
         teacher_cv="in-sample",
     )
+
+
+def test_auto_is_fine_where_no_row_was_learnt_in_the_search(three_classes, soft_labels):
+    """In-sample is what is asked of frozen teachers and soft labels anyway."""
+    X, y = three_classes
+    settings = {"temperatures": ["auto"], "teacher_cv": "in-sample"}
+    frozen = FrozenEstimator(GaussianNB().fit(X, y))
+    for search, given in [
+        (make_search(frozen, **settings), {}),
+        (make_search(**settings), {"soft_labels": soft_labels}),
+    ]:
+        search.fit(X, y, **given)
+        assert search.temperature_ > 0
+        out_of_fold = clone(search).set_params(teacher_cv=3).fit(X, y, **given)
+        assert_array_equal(search.scores_, out_of_fold.scores_)
 
 
 def test_one_fold_has_no_standard_error(refused, three_classes):

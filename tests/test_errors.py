@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from stubs import BrokenTeacher, LabelTeacher, LoggedTeacher, n_fits
 from torch import nn
@@ -307,6 +308,34 @@ def test_a_frozen_teacher_must_be_fitted(three_classes):
         distilled.fit(*three_classes)
 
 
+class RepeatedTeacher(ClassifierMixin, BaseEstimator):
+    """Has a class twice."""
+
+    def fit(self, X, y):
+        self.classes_ = np.array([0, 1, 1, 2])
+        return self
+
+    def predict_proba(self, X):
+        return np.full((len(X), 4), 0.25)
+
+
+def test_a_class_twice_in_a_teacher_is_refused(three_classes):
+    message = r"^teacher RepeatedTeacher has a class twice.*\[0, 1, 1, 2\]"
+    with pytest.raises(ValueError, match=message):
+        SoftLabelTransformer(RepeatedTeacher()).fit_transform(*three_classes)
+
+
+def test_scores_of_pairs_of_classes_are_refused(three_classes):
+    X, y = three_classes
+    pairs = SVC(decision_function_shape="ovo")
+    with pytest.raises(ValueError, match=r"SVC does not rank the classes .*'ovr'"):
+        SoftLabelTransformer(pairs, cv=3).fit_transform(X, y)
+    classes = SVC(decision_function_shape="ovr")
+    proba = SoftLabelTransformer(classes, cv=3).fit_transform(X, y)
+    predicted = cross_val_predict(classes, X, y, cv=3)
+    assert (proba.argmax(axis=1) == predicted).mean() > 0.95
+
+
 # -- soft labels in hand -----------------------------------------------------------
 
 THIRDS = np.full((120, 3), 1 / 3)
@@ -398,6 +427,38 @@ def test_unlabelled_rows_must_have_the_columns_of_the_others(refused, three_clas
     table = pd.DataFrame(X, columns=list("abcd"))
     message = r"(?s)^X_unlabeled does not fit X: The feature names .*- e"
     refused(ValueError, message, X=table, X_unlabeled=table.rename(columns={"d": "e"}))
+
+
+def test_an_empty_pool_is_named(refused, three_classes):
+    X, _ = three_classes
+    refused(ValueError, r"^X_unlabeled has 0 sample\(s\)", X_unlabeled=X[:0])
+
+
+def test_a_pool_that_a_regressor_cannot_weigh_is_named(three_classes):
+    X, y = three_classes
+    student = EstimatorStudent(KNeighborsRegressor())
+    distilled = DistillationClassifier(GaussianNB(), student, mixing_weight=0.5, cv=3)
+    message = "KNeighborsRegressor does not take sample_weight.*X_unlabeled"
+    with pytest.raises(ValueError, match=message):
+        distilled.fit(X, y, X_unlabeled=X)
+
+
+@pytest.mark.parametrize(
+    "proba",
+    [THIRDS + 0j, np.ma.array(THIRDS, mask=np.eye(120, 3) > 0)],
+    ids=["complex", "masked"],
+)
+@pytest.mark.parametrize("unlabeled", [False, True])
+def test_soft_labels_are_real_and_all_there(proba, unlabeled, refused, three_classes):
+    X, _ = three_classes
+    name = "soft_labels_unlabeled" if unlabeled else "soft_labels"
+    given = {name: proba} | ({"X_unlabeled": X} if unlabeled else {})
+    refused(ValueError, f"^{name} must be real numbers, none masked", **given)
+
+
+def test_soft_labels_may_be_a_masked_array_without_a_mask(three_classes):
+    student = LinearStudent().fit(*three_classes, soft_labels=np.ma.array(THIRDS))
+    assert_array_equal(student.classes_, [0, 1, 2])
 
 
 # -- data --------------------------------------------------------------------------

@@ -4,16 +4,23 @@ import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification
-from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble import (
+    BaggingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import StratifiedKFold
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -182,6 +189,74 @@ def test_rows_of_weight_zero_are_as_if_absent():
         assert_array_equal(weighted.predict_proba(X), absent.predict_proba(X))
 
 
+def noisy_labels():
+    """Labels, and soft labels that lean towards them by a little only."""
+    X, y = make_classification(
+        200, n_features=4, n_informative=4, n_redundant=0, flip_y=0, random_state=1
+    )
+    return X, y, np.where(np.eye(2)[y] == 1, 0.6, 0.4)
+
+
+def test_copies_of_a_row_stay_on_one_side_of_a_split():
+    """Held out apart, each copy would be known as a row of the other class."""
+    X, y, P = noisy_labels()
+    forest = RandomForestClassifier(15, random_state=0)
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    student = EstimatorStudent(CalibratedClassifierCV(forest, cv=folds))
+    student.fit(X, y, soft_labels=P)
+    assert student.score(X, y) > 0.9
+    rows = np.repeat(np.arange(len(y)), 2)
+    assert len(student.estimator_.cv) == 3
+    for train, test in student.estimator_.cv:
+        assert len(train) + len(test) == len(rows)
+        assert not np.isin(rows[train], rows[test]).any()
+
+
+def test_no_copy_is_held_out_to_stop_early():
+    X, y, P = noisy_labels()
+    boosting = HistGradientBoostingClassifier(max_iter=3)
+    assert boosting.early_stopping == "auto"
+    student = EstimatorStudent(boosting).fit(X, y, soft_labels=P)
+    assert student.estimator_.get_params()["early_stopping"] is False
+    for estimator, name in [
+        (boosting, "early_stopping"),
+        (make_pipeline(boosting), "early_stopping"),
+        (BaggingClassifier(boosting), "estimator__early_stopping"),
+    ]:
+        stopping = clone(estimator)
+        last = stopping[-1] if isinstance(stopping, Pipeline) else stopping
+        last.set_params(**{name: True})
+        with pytest.raises(ValueError, match=f"^student: {name}=True .* {name}=False"):
+            EstimatorStudent(stopping).fit(X, y, soft_labels=P)
+
+
+def test_without_copies_a_split_is_left_as_it_is():
+    X, y, _ = noisy_labels()
+    boosting = HistGradientBoostingClassifier(max_iter=3)
+    for early_stopping in ("auto", True):
+        boosting.set_params(early_stopping=early_stopping)
+        student = EstimatorStudent(boosting).fit(X, y, soft_labels=np.eye(2)[y])
+        assert student.estimator_.early_stopping == early_stopping
+    calibrated = CalibratedClassifierCV(GaussianNB(), cv=3)
+    student = EstimatorStudent(calibrated).fit(X, y, soft_labels=np.eye(2)[y])
+    assert student.estimator_.cv == 3
+    assert_array_equal(student.predict_proba(X), calibrated.fit(X, y).predict_proba(X))
+
+
+def test_min_proba_leaves_each_row_its_likeliest_class():
+    """As many copies as rows need not be one of each; none below it keeps one."""
+    X = np.array([[0.0], [1.0], [2.0]])
+    P = np.array([[0.39, 0.31, 0.30], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    tree = EstimatorStudent(DecisionTreeClassifier(random_state=0), min_proba=0.4)
+    proba = tree.fit(X, [0, 1, 2], soft_labels=P).predict_proba(X)
+    assert_allclose(proba, [[1, 0, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    P[0], P[2] = [0.1, 0.2, 0.7], [0.4, 0.35, 0.25]
+    shifted = clone(tree).set_params(min_proba=0.45).fit(X, [0, 1, 2], soft_labels=P)
+    assert shifted.estimator_.tree_.n_node_samples[0] == 4
+    expected = [[0, 0, 1], [0.5, 0.5, 0], [1, 0, 0]]
+    assert_allclose(shifted.predict_proba(X), expected)
+
+
 # -- regressors --------------------------------------------------------------------
 
 
@@ -311,6 +386,19 @@ def test_a_student_in_a_pipeline_may_have_a_student_temperature():
     assert (
         np.abs(plain.predict_proba(scaled) - alone.predict_proba(scaled)).max() > 0.01
     )
+
+
+def test_the_cache_of_a_pipeline_is_used(tmp_path, fits):
+    X, y = data()
+    pipeline = make_pipeline(
+        StandardScaler(), Counter(), GaussianNB(), memory=str(tmp_path)
+    )
+    proba = [
+        EstimatorStudent(pipeline).fit(X, y, soft_labels=soft(len(y))).predict_proba(X)
+        for _ in range(3)
+    ]
+    assert len(fits) == 1
+    assert_array_equal(proba[0], proba[2])
 
 
 # -- kinds of inputs ---------------------------------------------------------------

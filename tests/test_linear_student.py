@@ -110,6 +110,20 @@ def test_class_weights_mean_what_they_mean_in_scikit_learn(class_weight, weighte
     assert_same_model(student, expected)
 
 
+def test_class_weights_may_lack_a_class_without_weight():
+    X, y = digits(3)
+    weight = np.where(y == 2, 0.0, weights(len(y)))
+    present = weight > 0
+    student = linear(class_weight="balanced").fit(X, y, sample_weight=weight)
+    assert_array_equal(student.classes_, [0, 1, 2])
+    # The class stays a class: one that no label has.
+    counts = np.array([weight[y == k].sum() for k in (0, 1)])
+    scaled = weight[present] * (counts.sum() / (2 * counts))[y[present]]
+    X_all, y_all = np.vstack([X[present], X[:1]]), np.append(y[present], 2)
+    expected = linear().fit(X_all, y_all, sample_weight=np.append(scaled, 0.0))
+    assert_same_model(student, expected)
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_infinite_c_is_no_penalty(n_classes):
     X, y = overlapping(n_classes)

@@ -8,8 +8,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.naive_bayes import GaussianNB
 from torch import nn
 
+from skdistill import DistillationClassifier
 from skdistill.students import LinearStudent, ModuleStudent
 
 N_FEATURES, N_CLASSES = 6, 3
@@ -208,6 +210,25 @@ def test_global_generators_are_left_alone(early_stopping):
     ModuleStudent(with_dropout, **settings).fit(X, y).predict(X)
     assert torch.equal(torch.get_rng_state(), before)
     assert_array_equal(np.random.get_state()[1], before_numpy)  # noqa: NPY002
+
+
+def lazy(n_classes):
+    return nn.Sequential(nn.LazyLinear(8), nn.Tanh(), nn.Linear(8, n_classes))
+
+
+def test_layers_that_wait_for_the_first_rows_are_seeded():
+    X, y = data()
+    student = ModuleStudent(lazy, **FAST)
+    first = clone(student).fit(X, y)
+    torch.rand(3)
+    before = torch.get_rng_state()
+    assert_same_state(first, clone(student).fit(X, y))
+    distilled = DistillationClassifier(GaussianNB(), student, cv=2).fit(X, y)
+    assert torch.equal(torch.get_rng_state(), before)
+    again = clone(distilled).fit(X, y)
+    assert_same_state(distilled.student_, again.student_)
+    other = clone(student).set_params(random_state=1).fit(X, y)
+    assert np.abs(first.predict_proba(X) - other.predict_proba(X)).max() > 0.01
 
 
 def test_batch_norm_statistics_are_kept_and_used():

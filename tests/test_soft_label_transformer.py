@@ -177,6 +177,17 @@ def test_frozen_teachers_score_their_rows_as_they_are(teacher_type, three_classe
     assert_allclose(soft.transform(X), expected, rtol=1e-12)
 
 
+def test_classes_that_a_frozen_teacher_does_not_know_are_named(three_classes):
+    X, y = three_classes
+    known = y < 2
+    frozen = FrozenEstimator(GaussianNB().fit(X[known], y[known]))
+    soft = SoftLabelTransformer(frozen).fit(X, y)
+    with pytest.warns(UserWarning, match=r"was not fitted on the classes \[2\]"):
+        proba = soft.transform(X)
+    assert_array_equal(proba[:, 2], 0)
+    assert_allclose(proba[:, :2], frozen.predict_proba(X), rtol=1e-12)
+
+
 # -- in compositions ---------------------------------------------------------------
 
 

@@ -1,7 +1,10 @@
 """The soft-label stage: folds, frozen teachers, weights, and the cache."""
 
+import pickle
+
 import numpy as np
 import pytest
+import torch
 from joblib import Memory
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
@@ -10,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
     KFold,
+    PredefinedSplit,
     RepeatedKFold,
     ShuffleSplit,
     StratifiedKFold,
@@ -20,9 +24,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from stubs import LoggedTeacher, n_fits
+from torch import nn
 
 from skdistill import DistillationClassifier, SoftLabelTransformer
 from skdistill.students import LinearStudent
+from skdistill.teachers import ModuleTeacher
 
 SHUFFLED = StratifiedKFold(3, shuffle=True, random_state=0)
 SPLITTERS = {
@@ -127,6 +133,28 @@ def test_folds_must_score_each_row_once(cv, three_classes, fit_log):
     ):
         with pytest.raises(ValueError, match=r"^cv must put each row into exactly one"):
             fit(X, y)
+    assert n_fits(fit_log) == 0
+
+
+def test_a_fold_may_not_train_on_what_it_scores(three_classes, fit_log):
+    X, y = three_classes
+    rows = np.arange(len(y))
+    folds = [(rows[rows % 3 != k], rows[rows % 3 == k]) for k in range(3)]
+    folds[1] = (np.append(folds[1][0], 4), folds[1][1])
+    teacher = LoggedTeacher(fit_log)
+    message = r"^cv: fold 1 trains on 1 of the rows that it scores, row 4 first"
+    with pytest.raises(ValueError, match=message):
+        out_of_fold(teacher, X, y, cv=folds)
+    with pytest.raises(ValueError, match=message):
+        DistillationClassifier(teacher, LinearStudent(), cv=folds).fit(X, y)
+    assert n_fits(fit_log) == 0
+
+
+def test_an_empty_list_of_folds_is_named(three_classes, fit_log):
+    X, y = three_classes
+    distilled = DistillationClassifier(LoggedTeacher(fit_log), LinearStudent(), cv=[])
+    with pytest.raises(ValueError, match=r"^cv must have at least one fold, \[\] has"):
+        distilled.fit(X, y)
     assert n_fits(fit_log) == 0
 
 
@@ -237,6 +265,38 @@ def test_rows_of_weight_zero_are_in_no_fold(three_classes):
         assert_allclose(weighted[::4], absent.transform(X[::4]), rtol=1e-9)
 
 
+def test_a_predefined_split_is_of_all_rows_passed(three_classes):
+    X, y = three_classes
+    fold = np.random.default_rng(0).integers(3, size=len(y))
+    weight = np.where(np.arange(len(y)) % 7 == 0, 0.0, 1.0)
+    present = weight > 0
+    proba = SoftLabelTransformer(GaussianNB(), cv=PredefinedSplit(fold)).fit_transform(
+        X, y, sample_weight=weight
+    )
+    alone = PredefinedSplit(fold[present])
+    expected = out_of_fold(GaussianNB(), X[present], y[present], cv=alone)
+    assert_allclose(proba[present], expected, rtol=1e-12)
+
+
+def test_a_fold_whose_rows_have_no_weight_is_left_out(three_classes, fit_log):
+    X, y = three_classes
+    rows = np.arange(len(y))
+    folds = [(rows[rows % 3 != k], rows[rows % 3 == k]) for k in range(3)]
+    weight = (rows % 3 != 1).astype(float)
+    present = weight > 0
+    teacher = LoggedTeacher(fit_log)
+    proba = SoftLabelTransformer(teacher, cv=iter(folds)).fit_transform(
+        X, y, sample_weight=weight
+    )
+    # Two folds, and the fit on all rows.
+    assert n_fits(fit_log) == 2 + 1
+    half = np.arange(present.sum()) % 2
+    expected = out_of_fold(
+        GaussianNB(var_smoothing=1e-3), X[present], y[present], cv=PredefinedSplit(half)
+    )
+    assert_allclose(proba[present], expected, rtol=1e-12)
+
+
 # -- memory ------------------------------------------------------------------------
 
 GRID = {"temperature": [0.5, 1.0, 2.0], "mixing_weight": [0.3, 0.6, 1.0]}
@@ -342,6 +402,35 @@ def test_a_memory_object_is_taken_and_shared(tmp_path, three_classes, fit_log):
     assert n_fits(fit_log) == 3 + 1
     expected = distilled.teacher_.predict_proba(X)
     assert_allclose(soft.transform(X), expected, rtol=1e-12)
+
+
+class CountedModule(nn.Linear):
+    """Counts, for all its copies, the rows that it scores."""
+
+    n_rows = 0
+
+    def forward(self, x):
+        type(self).n_rows += len(x)
+        return super().forward(x)
+
+
+def test_equal_modules_score_once(tmp_path, three_classes, monkeypatch):
+    """A copy from another process has other storage, and the same numbers."""
+    X, y = three_classes
+    monkeypatch.setattr(CountedModule, "n_rows", 0)
+    teacher = ModuleTeacher(CountedModule(4, 3), classes=[0, 1, 2], device="cpu")
+    copy = pickle.loads(pickle.dumps(teacher))
+    proba = [
+        out_of_fold(each, X, y, memory=str(tmp_path))
+        for each in (teacher, copy, pickle.loads(pickle.dumps(copy)))
+    ]
+    assert CountedModule.n_rows == len(y)
+    assert_array_equal(proba[0], proba[1])
+    with torch.no_grad():
+        copy.module.bias += torch.arange(3)
+    other = out_of_fold(copy, X, y, memory=str(tmp_path))
+    assert CountedModule.n_rows == 2 * len(y)
+    assert np.abs(other - proba[0]).max() > 0.01
 
 
 @pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")

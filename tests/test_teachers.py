@@ -1,5 +1,9 @@
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+import sklearn
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
@@ -7,10 +11,11 @@ from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from stubs import (
     BrokenTeacher,
@@ -154,6 +159,63 @@ def test_a_module_teacher_s_device_must_be_there(module):
         teacher.predict_proba(np.zeros((2, 4)))
 
 
+def test_a_module_is_left_as_it_was(three_classes):
+    X, _ = three_classes
+    module = nn.Sequential(
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
+    )
+    module.train()
+    module[1].eval()
+    flags = [part.training for part in module.modules()]
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    ModuleTeacher(module, classes=[0, 1, 2], device="cpu").predict_proba(X)
+    assert [part.training for part in module.modules()] == flags
+    assert {p.device for p in module.parameters()} == {torch.device("cpu")}
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, state[name])
+    # Nor is it moved: what is scored, on whatever device, is another module.
+    seen = []
+    module.register_forward_hook(lambda part, *_: seen.append(part))
+    ModuleTeacher(module, classes=[0, 1, 2], device="cpu").predict_proba(X)
+    assert len(seen) == 1
+    assert seen[0] is not module
+
+
+def test_threads_may_share_a_module_that_is_being_trained(three_classes):
+    X, _ = three_classes
+    module = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 3)).train()
+    teacher = ModuleTeacher(module, classes=[0, 1, 2], batch_size=4, device="cpu")
+    expected = teacher.predict_proba(X)
+    with ThreadPoolExecutor(2) as threads:
+        for proba in threads.map(teacher.predict_proba, [X] * 30):
+            assert_array_equal(proba, expected)
+    assert module.training
+
+
+def test_a_module_does_not_write_into_the_inputs(three_classes):
+    X = three_classes[0].astype(np.float32)
+    before = X.copy()
+    module = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3))
+    teacher = ModuleTeacher(module, classes=[0, 1, 2], device="cpu")
+    proba = teacher.predict_proba(X)
+    assert (before < 0).any()
+    assert_array_equal(X, before)
+    assert_array_equal(teacher.predict_proba(X), proba)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_inputs_of_a_module_may_be_any_view(dtype, module, three_classes):
+    X = three_classes[0].astype(dtype)
+    expected = ModuleTeacher(module, classes=[0, 1, 2]).predict_proba(X[:, ::-1].copy())
+    X.setflags(write=False)
+    for teacher in (
+        ModuleTeacher(module, classes=[0, 1, 2]),
+        ModuleTeacher(copy.deepcopy(module).double(), classes=[0, 1, 2]),
+    ):
+        assert_allclose(teacher.predict_proba(X[:, ::-1]), expected, atol=1e-6)
+        assert_allclose(teacher.predict_proba(X[::-1, ::-1]), expected[::-1], atol=1e-6)
+
+
 # -- EnsembleTeacher ---------------------------------------------------------------
 
 MEMBERS = [GaussianNB(), LogisticRegression(), KNeighborsClassifier(3)]
@@ -276,6 +338,44 @@ def test_weights_of_rows_reach_the_members_that_take_them(three_classes):
     assert_allclose(teacher.predict_proba(X), expected, rtol=1e-9)
     with pytest.warns(UserWarning, match="KNeighborsClassifier has no argument"):
         EnsembleTeacher(MEMBERS).fit(X, y, sample_weight=weight)
+
+
+def test_a_frozen_member_may_know_a_class_that_a_fold_lacks(three_classes):
+    X, y = three_classes
+    X, y = np.vstack([X, X[:1] + 9]), np.append(y, 3)
+    frozen = FrozenEstimator(GaussianNB(var_smoothing=1e-3).fit(X, y))
+    folds = KFold(4)
+    with pytest.warns(
+        UserWarning, match=r"LogisticRegression was not fitted on .*\[3\]"
+    ):
+        proba = SoftLabelTransformer(
+            [frozen, LogisticRegression()], cv=folds
+        ).fit_transform(X, y)
+    other = np.zeros((len(y), 4))
+    for train, test in folds.split(X):
+        fitted = LogisticRegression().fit(X[train], y[train])
+        other[np.ix_(test, fitted.classes_)] = fitted.predict_proba(X[test])
+    assert not other[-1, 3]
+    assert_allclose(proba, (frozen.predict_proba(X) + other) / 2, rtol=1e-9)
+
+
+def test_weights_of_rows_are_routed_to_each_member(three_classes):
+    X, y = three_classes
+    weight = np.linspace(0.1, 3, len(y))
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipeline = make_pipeline(
+            StandardScaler().set_fit_request(sample_weight=False),
+            LogisticRegression().set_fit_request(sample_weight=True),
+        )
+        unweighted = GaussianNB().set_fit_request(sample_weight=False)
+        distilled = DistillationClassifier(
+            [pipeline, unweighted], LinearStudent(), cv=3, keep_teacher=True
+        ).fit(X, y, sample_weight=weight)
+        proba = distilled.teacher_.predict_proba(X)
+    by_hand = make_pipeline(StandardScaler(), LogisticRegression())
+    by_hand.fit(X, y, logisticregression__sample_weight=weight)
+    expected = (by_hand.predict_proba(X) + GaussianNB().fit(X, y).predict_proba(X)) / 2
+    assert_allclose(proba, expected, rtol=1e-9)
 
 
 def test_an_ensemble_of_text_teachers(texts):

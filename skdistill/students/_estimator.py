@@ -304,8 +304,10 @@ def _fit_pipeline(pipeline: Pipeline, problem: Problem, min_proba: float) -> Pip
     *head, (name, last) = pipeline.steps
     X = problem.X
     if head:
-        # A slice of the pipeline, which keeps its cache.
-        X = pipeline[:-1].fit_transform(X, problem.y)
+        # The pipeline caches all steps but its last, and fits copies if it does.
+        pipeline.steps = [*head, (name, "passthrough")]
+        X = pipeline.fit_transform(X, problem.y)
+        *head, _ = pipeline.steps
     if not isinstance(last, BaseStudent):
         last = EstimatorStudent(last, min_proba=min_proba)
     last._fit_problem(replace(problem, X=X))
