@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -13,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -25,11 +22,11 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import (
     _check_method_params,
-    _num_samples,
     check_memory,
     validate_data,
 )
 
+from skdistill._folds import Folds, make_folds
 from skdistill._scoring import (
     check_teacher,
     class_proba,
@@ -41,11 +38,6 @@ from skdistill._scoring import (
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill._validation import check_labels, check_weights, encode_labels
 from skdistill.teachers import EnsembleTeacher, ModuleTeacher
-
-#: Folds of ``cv=None``.
-DEFAULT_FOLDS = 5
-
-Folds = list[tuple[IntArray, IntArray]]
 
 
 @dataclass(frozen=True)
@@ -513,102 +505,3 @@ def _fit_fold(
     params = _check_method_params(X, params=fit_params, indices=train)
     teacher.fit(_safe_indexing(X, train), y[train], **params)
     return class_proba(teacher, _safe_indexing(X, test), classes)
-
-
-def make_folds(cv: Any, rows: LabelledRows) -> Folds:
-    """Split the rows so that each is scored exactly once.
-
-    Parameters
-    ----------
-    cv : int, splitter, iterable or None
-        None stands for 5 stratified folds, fewer where the rows are fewer.
-    rows : LabelledRows
-        The rows.
-
-    Returns
-    -------
-    list of (ndarray, ndarray)
-        Training and test rows of each fold.
-
-    Raises
-    ------
-    ValueError
-        If `cv` is a number of folds and a class has a single row, which no fold could
-        both learn and score, or if the test folds do not partition the rows.
-    """
-    _check_rare_classes(cv, rows)
-    if cv is None:
-        cv = StratifiedKFold(_default_folds(rows))
-    elif isinstance(cv, PredefinedSplit):
-        cv = _present_folds(cv.split(), rows.position)
-    elif not hasattr(cv, "split") and np.iterable(cv):
-        cv = _present_folds(cv, rows.position)
-    splitter = check_cv(cv, rows.codes, classifier=True)
-    folds = list(splitter.split(rows.X, rows.codes, **rows.split_params))
-    _check_folds(cv, folds, len(rows.codes))
-    return folds
-
-
-def _check_folds(cv: Any, folds: Folds, n_rows: int) -> None:
-    """Raise unless each row is scored once, by a teacher that has not seen it."""
-    if not folds:
-        raise ValueError(f"cv must have at least one fold, {cv!r} has none.")
-    for i, (train, test) in enumerate(folds):
-        seen = np.intersect1d(train, test)
-        if len(seen):
-            raise ValueError(
-                f"cv: fold {i} trains on {len(seen)} of the rows that it scores, row "
-                f"{seen[0]} first, so its soft labels would not be out-of-fold. Use "
-                "cv='in-sample' if that is what you want."
-            )
-    scored = np.bincount(np.concatenate([test for _, test in folds]), minlength=n_rows)
-    if len(scored) != n_rows or not (scored == 1).all():
-        wrong = int(np.argmax(scored[:n_rows] != 1))
-        raise ValueError(
-            "cv must put each row into exactly one test fold, so that each gets one "
-            f"soft label; {cv!r} scores row {wrong} {int(scored[wrong])} times, of "
-            f"{n_rows} rows."
-        )
-
-
-def _present_folds(folds: Iterable[Any], position: IntArray) -> Folds:
-    """Translate folds of the rows passed into folds of those with positive weight."""
-    translated = []
-    for fold in folds:
-        train, test = (position[np.asarray(part)] for part in fold)
-        if (test >= 0).any():
-            translated.append((train[train >= 0], test[test >= 0]))
-    return translated
-
-
-def _default_folds(rows: LabelledRows) -> int:
-    """Return the number of folds of cv=None: some class must have as many rows."""
-    largest = int(np.bincount(rows.codes).max())
-    if largest < 2:
-        raise ValueError(
-            f"The teacher cannot be cross-fitted on n_samples={_num_samples(rows.X)} "
-            "rows in which no class has two. Pass soft_labels, a frozen teacher or "
-            "cv='in-sample'."
-        )
-    return min(DEFAULT_FOLDS, largest)
-
-
-def _check_rare_classes(cv: Any, rows: LabelledRows) -> None:
-    """Refuse, or for the default warn about, classes that a fold cannot learn."""
-    counts = np.bincount(rows.codes, minlength=len(rows.classes))
-    singles = rows.classes[counts == 1].tolist()
-    if not singles or not (cv is None or isinstance(cv, (int, np.integer))):
-        return
-    if cv is None:
-        warnings.warn(
-            f"The classes {singles} have a single row each: its out-of-fold soft label "
-            "gives them probability 0.",
-            UserWarning,
-            stacklevel=2,
-        )
-        return
-    raise ValueError(
-        f"cv={cv} needs at least 2 rows of each class, but the classes {singles} have "
-        "a single row each. Leave them out, pass cv=None to go on with a warning, or "
-        "cv='in-sample'."
-    )
