@@ -250,7 +250,7 @@ def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], IntArray]:
     if len(classes) < 2:
         raise ValueError(
             "The classifier needs at least 2 classes, but y contains only one class: "
-            f"{classes[0]!r}."
+            f"{classes.tolist()[0]!r}."
         )
     return classes, codes
 
