@@ -35,8 +35,32 @@ N_SHARDS = 2
 FEW_CLASSES = 16
 
 
-class Batch(NamedTuple):
-    """The rows of a step.
+class Batch(Protocol):
+    """The rows of a step, with what is minimised over them."""
+
+    @property
+    def x(self) -> torch.Tensor:
+        """Inputs, shape (1 or G, batch_size, n_features)."""
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Weight of each loss in the sum that is minimised, (1 or G, n_losses or 1)."""
+
+    def shards(self) -> tuple[Batch, Batch] | None:
+        """Return two halves whose objectives add up, None where rows belong together.
+
+        Without a copy.
+        """
+
+    def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return losses (G, n_losses) and the slope of their weighted sum.
+
+        The slope is that of the logits, (G, batch_size, n_classes).
+        """
+
+
+class CrossEntropyBatch(NamedTuple):
+    """Rows and their soft cross-entropies; one loss a row.
 
     Attributes
     ----------
@@ -52,12 +76,21 @@ class Batch(NamedTuple):
     terms: list[tuple[torch.Tensor, float | torch.Tensor]]
     weight: torch.Tensor
 
-    def rows(self, start: int, stop: int) -> Batch:
+    def rows(self, start: int, stop: int) -> CrossEntropyBatch:
         """Return some of the rows, without a copy."""
         terms = [(targets[:, start:stop], s) for targets, s in self.terms]
         same = self.weight.shape[1] == 1
         weight = self.weight if same else self.weight[:, start:stop]
-        return Batch(self.x[:, start:stop], terms, weight)
+        return CrossEntropyBatch(self.x[:, start:stop], terms, weight)
+
+    def shards(self) -> tuple[CrossEntropyBatch, CrossEntropyBatch]:
+        """Return two halves of the rows."""
+        n_rows = self.x.shape[1]
+        return self.rows(0, n_rows // 2), self.rows(n_rows // 2, n_rows)
+
+    def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of each row and the slope of their weighted sum."""
+        return cross_entropy_and_slope(self, logits)
 
 
 class Stack(Protocol):
@@ -74,7 +107,7 @@ class Stack(Protocol):
         """Return logits (G, batch_size, n_classes) of a batch."""
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
-        """Set the parameters' gradients; return the rows' losses (G, batch_size)."""
+        """Set the parameters' gradients; return the batch's losses (G, n_losses)."""
 
     def n_shards(self, batch_size: int) -> int:
         """Return into how many shards of rows a batch is cut."""
@@ -89,14 +122,14 @@ class Stack(Protocol):
         """Go on with some of the members in training only; the others are kept."""
 
 
-def loss_and_slope(
-    batch: Batch, logits: torch.Tensor
+def cross_entropy_and_slope(
+    batch: CrossEntropyBatch, logits: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the objective of each row and the slope of their weighted sum.
 
     Parameters
     ----------
-    batch : Batch
+    batch : CrossEntropyBatch
         Targets and weights.
     logits : tensor of shape (G, batch_size, n_classes)
         Logits z of the batch.
@@ -242,15 +275,12 @@ class MLPStack:
         return N_SHARDS if flops >= SHARD_FLOPS and batch_size >= 2 * N_SHARDS else 1
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
-        """Set the parameters' gradient; return the rows' losses (G, batch_size)."""
+        """Set the parameters' gradient; return the batch's losses (G, n_losses)."""
         import torch
 
-        n_rows = batch.x.shape[1]
-        n_shards = self.n_shards(n_rows)
-        if n_shards == 1:
+        halves = batch.shards() if self.n_shards(batch.x.shape[1]) > 1 else None
+        if halves is None:
             return self._shard_gradient(0, batch)
-        half = n_rows // 2
-        halves = (batch.rows(0, half), batch.rows(half, n_rows))
         if pool is None:
             losses = [self._shard_gradient(i, part) for i, part in enumerate(halves)]
         else:
@@ -264,7 +294,7 @@ class MLPStack:
         import torch
 
         outputs = self._activations(batch.x)
-        losses, slope = loss_and_slope(batch, outputs[-1])
+        losses, slope = batch.loss_and_slope(outputs[-1])
         for i in range(len(self._layers) - 1, -1, -1):
             to_weight, to_bias = self._slopes[shard][i]
             torch.sum(slope, dim=1, keepdim=True, out=to_bias)
@@ -390,11 +420,11 @@ class ModuleStack:
         return 1
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
-        """Set the parameters' gradients; return the rows' losses (G, batch_size)."""
+        """Set the parameters' gradients; return the batch's losses (G, n_losses)."""
         for parameter in self.parameters():
             parameter.grad = None
         logits = self.logits(batch.x)
-        losses, slope = loss_and_slope(batch, logits.detach())
+        losses, slope = batch.loss_and_slope(logits.detach())
         logits.backward(slope)
         return losses
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdistill._device import torch_threads
-from skdistill._stack import Batch, Stack, loss_and_slope
+from skdistill._stack import Batch, CrossEntropyBatch, Stack
 
 if TYPE_CHECKING:
     import torch
@@ -71,9 +71,36 @@ class Term:
     temperature: float | torch.Tensor
 
 
+class TrainingData(Protocol):
+    """What the loop needs of the rows and of what is minimised over them."""
+
+    @property
+    def x(self) -> torch.Tensor:
+        """Inputs, shape (1 or G, n_samples, n_features)."""
+
+    @property
+    def train_rows(self) -> torch.Tensor:
+        """Rows to learn from, shape (1 or G, n_train)."""
+
+    @property
+    def validation_rows(self) -> torch.Tensor | None:
+        """Rows that decide when to stop; None: the training loss decides."""
+
+    def epoch(
+        self, batch_size: int, generators: Sequence[torch.Generator]
+    ) -> Iterator[tuple[Batch, float]]:
+        """Yield the batches of an epoch, each with its share of the epoch's loss."""
+
+    def validation_batch(self) -> Batch:
+        """Return the validation rows as one batch; the ratios of its weights count."""
+
+    def narrowed(self, members: torch.Tensor) -> TrainingData:
+        """Return what is left once only some of the members are trained."""
+
+
 @dataclass(frozen=True)
 class TrainingSet:
-    """The rows that a stack is trained on.
+    """Rows with soft cross-entropies to be minimised over them.
 
     A leading axis of length 1 means: shared by all members.
 
@@ -96,6 +123,49 @@ class TrainingSet:
     weight: torch.Tensor | None
     train_rows: torch.Tensor
     validation_rows: torch.Tensor | None = None
+
+    def epoch(
+        self, batch_size: int, generators: Sequence[torch.Generator]
+    ) -> Iterator[tuple[Batch, float]]:
+        """Yield the batches of a pass over the training rows, with their shares."""
+        weight = _mean_one(self)
+        for rows in _batches(self.train_rows, batch_size, generators):
+            # The weights of a batch sum to 1 on average: its sum is its mean loss.
+            share = rows.shape[1] / self.train_rows.shape[1]
+            yield _batch(self, weight, rows), share
+
+    def validation_batch(self) -> Batch:
+        """Return the validation rows as one batch."""
+        import torch
+
+        assert self.validation_rows is not None
+        weight = self.weight
+        if weight is None:
+            weight = torch.ones(1, 1, dtype=self.x.dtype, device=self.x.device)
+        return _batch(self, weight, self.validation_rows)
+
+    def narrowed(self, members: torch.Tensor) -> TrainingSet:
+        """Return the targets, weights and rows of some of the members."""
+
+        def of_members(values: torch.Tensor) -> torch.Tensor:
+            return values if len(values) == 1 else values[members]
+
+        return replace(
+            self,
+            terms=[
+                Term(
+                    of_members(t.targets), _member_temperatures(t.temperature, members)
+                )
+                for t in self.terms
+            ],
+            weight=None if self.weight is None else of_members(self.weight),
+            train_rows=of_members(self.train_rows),
+            validation_rows=(
+                None
+                if self.validation_rows is None
+                else of_members(self.validation_rows)
+            ),
+        )
 
 
 @dataclass
@@ -129,7 +199,7 @@ class EpochHook(Protocol):
 
 def train(
     stack: Stack,
-    data: TrainingSet,
+    data: TrainingData,
     settings: Settings,
     generators: Sequence[torch.Generator],
     hook: EpochHook | None = None,
@@ -144,7 +214,7 @@ def train(
     ----------
     stack : Stack
         The students; its parameters change.
-    data : TrainingSet
+    data : TrainingData
         What to train on.
     settings : Settings
         How to train.
@@ -248,7 +318,7 @@ class AdamW:
 
 def _epoch(
     stack: Stack,
-    data: TrainingSet,
+    data: TrainingData,
     settings: Settings,
     generators: Sequence[torch.Generator],
     optimizer: AdamW,
@@ -258,28 +328,24 @@ def _epoch(
     import torch
 
     stack.training(True)
-    weight = _mean_one(data)
     # One number a member, added up on the device and read once, at the end.
     loss = torch.zeros(
         len(stack.training_members), dtype=data.x.dtype, device=data.x.device
     )
-    for rows in _batches(data.train_rows, settings.batch_size, generators):
-        batch = _batch(data, weight, rows)
+    for batch, share in data.epoch(settings.batch_size, generators):
         losses = stack.gradient(batch, pool)
         optimizer.step()
-        # The weights of a batch sum to 1 on average: this is its mean loss.
-        share = rows.shape[1] / data.train_rows.shape[1]
         loss.add_((losses * batch.weight).sum(dim=1), alpha=share)
     return _to_numpy(loss)
 
 
 def _narrow(
     stack: Stack,
-    data: TrainingSet,
+    data: TrainingData,
     generators: Sequence[torch.Generator],
     optimizer: AdamW,
     going_on: NDArray[np.bool_],
-) -> tuple[TrainingSet, Sequence[torch.Generator]]:
+) -> tuple[TrainingData, Sequence[torch.Generator]]:
     """Let the members that have finished leave the stack.
 
     Parameters, moments, targets and rows of the others move together.
@@ -292,25 +358,9 @@ def _narrow(
     if all(old is new for old, new in zip(before, stack.parameters(), strict=True)):
         return data, generators
     optimizer.narrow(stack.parameters(), rows)
-
-    def members(values: torch.Tensor) -> torch.Tensor:
-        return values if len(values) == 1 else values[rows]
-
-    narrowed = replace(
-        data,
-        terms=[
-            Term(members(term.targets), _member_temperatures(term.temperature, rows))
-            for term in data.terms
-        ],
-        weight=None if data.weight is None else members(data.weight),
-        train_rows=members(data.train_rows),
-        validation_rows=(
-            None if data.validation_rows is None else members(data.validation_rows)
-        ),
-    )
     if len(generators) > 1:
         generators = [generators[int(i)] for i in np.flatnonzero(going_on)]
-    return narrowed, generators
+    return data.narrowed(rows), generators
 
 
 def _member_temperatures(
@@ -321,7 +371,7 @@ def _member_temperatures(
 
 @contextmanager
 def _shard_worker(
-    stack: Stack, data: TrainingSet, settings: Settings
+    stack: Stack, data: TrainingData, settings: Settings
 ) -> Iterator[Executor | None]:
     """Provide a second thread for stacks whose steps are cut into shards.
 
@@ -422,11 +472,13 @@ def _batches(
         yield shuffled[:, i * n_rows // n_batches : (i + 1) * n_rows // n_batches]
 
 
-def _batch(data: TrainingSet, weight: torch.Tensor, rows: torch.Tensor) -> Batch:
+def _batch(
+    data: TrainingSet, weight: torch.Tensor, rows: torch.Tensor
+) -> CrossEntropyBatch:
     """Gather the rows of a step; its weights are divided by their number."""
     share = weight if weight.shape[1] == 1 else take(weight, rows)
     terms = [(take(term.targets, rows), term.temperature) for term in data.terms]
-    return Batch(take(data.x, rows), terms, share / rows.shape[1])
+    return CrossEntropyBatch(take(data.x, rows), terms, share / rows.shape[1])
 
 
 def take(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -455,7 +507,7 @@ def take(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return values[members, rows]
 
 
-def _validate(stack: Stack, data: TrainingSet) -> NDArray[np.float64] | None:
+def _validate(stack: Stack, data: TrainingData) -> NDArray[np.float64] | None:
     """Return each member's weighted mean loss on its validation rows, if it has any."""
     import torch
 
@@ -463,13 +515,9 @@ def _validate(stack: Stack, data: TrainingSet) -> NDArray[np.float64] | None:
         return None
     stack.training(False)
     with torch.no_grad():
-        rows = data.validation_rows
-        weight = data.weight
-        if weight is None:
-            weight = torch.ones(1, 1, dtype=data.x.dtype, device=data.x.device)
-        batch = _batch(data, weight, rows)
-        losses, _ = loss_and_slope(batch, stack.logits(batch.x))
-        total = batch.weight.expand(-1, rows.shape[1]).sum(dim=1)
+        batch = data.validation_batch()
+        losses, _ = batch.loss_and_slope(stack.logits(batch.x))
+        total = batch.weight.expand(-1, losses.shape[1]).sum(dim=1)
         return _to_numpy((losses * batch.weight).sum(dim=1) / total)
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from skdistill.students import LinearStudent
 from skdistill.students._base import Problem, objective_terms
-from skdistill.students._linear import _Objective
+from skdistill.students._linear import _CrossEntropy
 
 
 def digits(n_classes, n_samples=250):
@@ -177,7 +177,7 @@ def objective(n_classes, mixing_weight, student_temperature, C=0.5):
     weight = weights(len(y))
     terms = objective_terms(y, P, mixing_weight, student_temperature)
     problem = Problem(X, y, y, np.arange(n_classes), weight, terms)
-    return _Objective(problem, weight, C, True), X, y, P, weight
+    return _CrossEntropy(problem, weight, C, True), X, y, P, weight
 
 
 TERMS = [(1.0, 1.0), (0.4, 1.0), (1.0, 3.0), (0.4, 3.0), (0.4, 0.5)]

@@ -7,7 +7,13 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdistill import _stack
-from skdistill._stack import ACTIVATIONS, Batch, MLPStack, ModuleStack, loss_and_slope
+from skdistill._stack import (
+    ACTIVATIONS,
+    CrossEntropyBatch,
+    MLPStack,
+    ModuleStack,
+    cross_entropy_and_slope,
+)
 
 N_MEMBERS, N_ROWS, N_FEATURES, N_CLASSES = 3, 10, 4, 3
 HIDDEN = [(), (5,), (5, 4)]
@@ -34,7 +40,7 @@ def make_batch(n_members=N_MEMBERS, shared=False, weighted=True, n_rows=N_ROWS):
     targets *= rng.uniform(0, 2, (2, n, n_rows, 1))
     temperatures = rng.uniform(0.5, 3, (n_members, 1, 1))
     weight = rng.uniform(0, 2, (n, n_rows)) if weighted else np.full((1, 1), 0.1)
-    return Batch(
+    return CrossEntropyBatch(
         torch.from_numpy(rng.normal(size=(n, n_rows, N_FEATURES))),
         [
             (torch.from_numpy(targets[0]), 1.0),
@@ -182,7 +188,9 @@ def test_a_filler_of_zeros_is_no_term():
     )
     filled = batch._replace(terms=[*batch.terms, (zeros, 1.0)])
     for a, b in zip(
-        loss_and_slope(filled, logits), loss_and_slope(batch, logits), strict=True
+        cross_entropy_and_slope(filled, logits),
+        cross_entropy_and_slope(batch, logits),
+        strict=True,
     ):
         assert torch.equal(a, b)
 
@@ -192,7 +200,7 @@ def test_loss_and_slope_leaves_the_logits_and_the_batch_alone():
     logits = make_stack().logits(batch.x)
     tensors = [logits, batch.weight, *[targets for targets, _ in batch.terms]]
     before = [tensor.clone() for tensor in tensors]
-    loss_and_slope(batch, logits)
+    cross_entropy_and_slope(batch, logits)
     for tensor, old in zip(tensors, before, strict=True):
         assert torch.equal(tensor, old)
 
@@ -201,7 +209,7 @@ def test_loss_and_slope_leaves_the_logits_and_the_batch_alone():
 def test_large_logits_give_finite_losses(scale):
     batch = make_batch()
     logits = scale * make_stack().logits(batch.x)
-    losses, slope = loss_and_slope(batch, logits)
+    losses, slope = cross_entropy_and_slope(batch, logits)
     assert losses.isfinite().all()
     assert slope.isfinite().all()
 

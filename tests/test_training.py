@@ -11,7 +11,7 @@ from sklearn.datasets import make_classification
 
 import skdistill.students._mlp as mlp
 from skdistill import _stack, _training
-from skdistill._stack import MLPStack, loss_and_slope
+from skdistill._stack import MLPStack, cross_entropy_and_slope
 from skdistill._training import Settings, Term, TrainingSet, train
 from skdistill.losses import distillation_loss
 from skdistill.students import MLPStudent
@@ -723,12 +723,12 @@ def test_the_objective_is_the_distillation_loss(seed):
     tempered = soft_labels ** (1 / t)
     tempered /= tempered.sum(axis=1, keepdims=True)
     terms = objective_terms(codes, tempered, a, s)
-    batch = _stack.Batch(
+    batch = _stack.CrossEntropyBatch(
         torch.zeros(1, 20, 1),
         [(torch.from_numpy(targets)[None], s) for targets, s in terms],
         torch.from_numpy(weight)[None],
     )
-    losses, slope = loss_and_slope(batch, torch.from_numpy(logits)[None])
+    losses, slope = cross_entropy_and_slope(batch, torch.from_numpy(logits)[None])
     options = {"temperature": t, "mixing_weight": a, "student_temperature": s}
     expected = distillation_loss(
         codes, soft_labels, logits, reduction="none", **options

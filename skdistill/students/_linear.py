@@ -151,7 +151,7 @@ class LinearStudent(BaseStudent):
 
     def _solve(self, problem: Problem) -> None:
         weight = problem.sample_weight * self._row_class_weights(problem)
-        objective = _Objective(problem, weight, self.C, self.fit_intercept)
+        objective = _CrossEntropy(problem, weight, self.C, self.fit_intercept)
         # scipy reports the end of an iteration that the next one has to be told of, so
         # one more subtask than iterations is never opened, and none fewer.
         context = self._start_callbacks(problem, max_subtasks=self.max_iter)
@@ -225,10 +225,11 @@ class LinearStudent(BaseStudent):
 
 
 class _Objective:
-    """Penalised soft cross-entropy of a linear model and its gradient.
+    """Penalised objective of a linear model and its gradient.
 
     Divided by C and by the sum of the weights, so that `tol` means the same for every
-    size of data, as in scikit-learn.
+    size of data, as in scikit-learn. A subclass defines ``_loss(scores)``: the mean
+    loss and its slope in the scores, both of shape (n_outputs, n_samples).
     """
 
     def __init__(
@@ -241,14 +242,6 @@ class _Objective:
         self.n_outputs = 1 if n_classes == 2 else n_classes
         self.n_columns = self.X.shape[1] + int(fit_intercept)
         self.n_parameters = self.n_outputs * self.n_columns
-        # Cross-entropy is linear in its targets: weighted once, not in every step.
-        # Classes come first: reductions over them then run along the rows.
-        share = weight / weight.sum()
-        self.terms = [
-            (np.ascontiguousarray((targets * share[:, None]).T), temperature)
-            for targets, temperature in problem.terms
-        ]
-        self.masses = [targets.sum(axis=0) for targets, _ in self.terms]
 
     def pack(self, start: tuple[FloatArray, FloatArray] | None) -> FloatArray:
         """Return solver parameters: those of a known solution, or zeros."""
@@ -294,6 +287,26 @@ class _Objective:
             gradient: FloatArray = (self.X.T @ slope.T).T
             return gradient
         return slope @ self.X
+
+    def _loss(self, scores: FloatArray) -> tuple[float, FloatArray]:
+        raise TypeError(f"{type(self).__name__} must define _loss.")
+
+
+class _CrossEntropy(_Objective):
+    """The weighted mean of the soft cross-entropies of a problem."""
+
+    def __init__(
+        self, problem: Problem, weight: FloatArray, C: float, fit_intercept: bool
+    ) -> None:
+        super().__init__(problem, weight, C, fit_intercept)
+        # Cross-entropy is linear in its targets: weighted once, not in every step.
+        # Classes come first: reductions over them then run along the rows.
+        share = weight / weight.sum()
+        self.terms = [
+            (np.ascontiguousarray((targets * share[:, None]).T), temperature)
+            for targets, temperature in problem.terms
+        ]
+        self.masses = [targets.sum(axis=0) for targets, _ in self.terms]
 
     def _loss(self, scores: FloatArray) -> tuple[float, FloatArray]:
         """Sum the weighted losses of all terms; also their slopes in the scores."""
