@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -19,26 +18,17 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skdistill._calibration import fit_temperature
-from skdistill._rows import concatenate_rows
+from skdistill._one_student import Given, OneStudentMixin
 from skdistill._soft_labels import (
     TeacherStageMixin,
     TrainingRows,
     declared_teacher,
-    fitted_teacher,
-    new_row_proba,
-    own_row_proba,
     set_input_tags,
 )
 from skdistill._typing import FloatArray, InputLike
-from skdistill._validation import (
-    check_not_empty,
-    check_soft_labels,
-    keep_fitted_on_failure,
-)
-from skdistill.losses import temper_proba
+from skdistill._validation import keep_fitted_on_failure
 from skdistill.students import MLPStudent
 from skdistill.students._base import BaseStudent, mix_targets
 from skdistill.students._resolve import as_student
@@ -168,7 +158,7 @@ class StudentClassifier(
         return self._fitted_student().decision_function(X)
 
 
-class DistillationClassifier(StudentClassifier):
+class DistillationClassifier(OneStudentMixin, StudentClassifier):
     r"""Train a small student on the class probabilities of a strong teacher.
 
     For student logits :math:`z_i`, teacher probabilities :math:`p_i` (out-of-fold by
@@ -364,128 +354,21 @@ class DistillationClassifier(StudentClassifier):
         student = self._new_student([(self.temperature, self.mixing_weight)])
         rows = self._check_rows(X, y, sample_weight)
         given = self._check_given(rows, soft_labels, X_unlabeled, soft_labels_unlabeled)
-        student._check_task(X, len(rows.classes))
-        context = self._init_callback_context(max_subtasks=2)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        self.mixing_weight_ = float(self.mixing_weight)
-        self.classes_ = rows.classes
-        soft, pool = self._soft_labels(rows, given, params, context)
-        self.student_ = self._trained(student, rows, soft, given, pool, context)
-        context.call_on_fit_task_end(
-            estimator=self, X=X, y=y, reconstruction_attributes={}
-        )
+        self._fit_one(student, rows, given, params)
         return self
-
-    def _check_given(
-        self,
-        rows: TrainingRows,
-        soft_labels: Any,
-        X_unlabeled: InputLike,
-        soft_labels_unlabeled: Any,
-    ) -> _Given:
-        """Check what was passed beside the labels, before anything is trained."""
-        if soft_labels is None and self.mixing_weight > 0:
-            self._check_auto_temperature()
-            self._resolved_teacher()
-        if soft_labels is not None:
-            soft_labels = check_soft_labels(
-                soft_labels,
-                n_samples=len(rows.y),
-                classes=rows.classes,
-                name="soft_labels",
-            )
-        if X_unlabeled is None and soft_labels_unlabeled is not None:
-            raise ValueError("soft_labels_unlabeled was passed without X_unlabeled.")
-        if X_unlabeled is not None:
-            self._check_pool(X_unlabeled)
-        if soft_labels_unlabeled is not None:
-            soft_labels_unlabeled = check_soft_labels(
-                soft_labels_unlabeled,
-                n_samples=_num_samples(X_unlabeled),
-                classes=rows.classes,
-                name="soft_labels_unlabeled",
-            )
-        return _Given(soft_labels, X_unlabeled, soft_labels_unlabeled)
-
-    def _check_pool(self, X_unlabeled: InputLike) -> None:
-        check_not_empty(X_unlabeled, name="X_unlabeled")
-        try:
-            validate_data(self, X_unlabeled, reset=False, skip_check_array=True)
-        except ValueError as error:
-            raise ValueError(f"X_unlabeled does not fit X: {error}") from error
-
-    def _soft_labels(
-        self, rows: TrainingRows, given: _Given, params: dict[str, Any], context: Any
-    ) -> tuple[FloatArray | None, FloatArray | None]:
-        """Return tempered soft labels of the rows and of the unlabelled rows."""
-        task = context.subcontext(task_name="soft labels")
-        task.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
-        own, pool = None, None
-        known = self.temperature != "auto"
-        self.temperature_ = float(self.temperature) if known else 1.0
-        if self.mixing_weight > 0:
-            own, pool = self._proba(rows, given, params)
-            if self.temperature == "auto":
-                self.temperature_ = fit_temperature(
-                    rows.codes, own, sample_weight=rows.weight
-                )
-            own = temper_proba(own, self.temperature_)
-            pool = None if pool is None else temper_proba(pool, self.temperature_)
-        task.call_on_fit_task_end(estimator=self, X=rows.X, y=rows.y)
-        return own, pool
-
-    def _proba(
-        self, rows: TrainingRows, given: _Given, params: dict[str, Any]
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """Return the probabilities given or, where there are none, the teacher's."""
-        own, pool = given.soft_labels, given.soft_labels_unlabeled
-        label_pool = pool is None and given.X_unlabeled is not None
-        if own is not None and not label_pool:
-            return own, pool
-        stage, labelled = self._open_stage(rows, params)
-        if own is None:
-            # Rows of weight zero are not scored; the student leaves them out as well.
-            own = np.eye(len(rows.classes))[rows.codes]
-            own[rows.present()] = own_row_proba(stage, labelled)
-        if label_pool:
-            pool = new_row_proba(stage, labelled, given.X_unlabeled)
-        if self.keep_teacher:
-            self.teacher_ = fitted_teacher(stage, labelled)
-        return own, pool
-
-    def _trained(
-        self,
-        student: BaseStudent,
-        rows: TrainingRows,
-        soft: FloatArray | None,
-        given: _Given,
-        pool: FloatArray | None,
-        context: Any,
-    ) -> BaseStudent:
-        """Return the student, fitted."""
-        task = context.subcontext(task_name="train student")
-        with task.propagate_callback_context(student):
-            task.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
-            self._fit_student(student, rows, soft, given, pool)
-            task.call_on_fit_task_end(estimator=self, X=rows.X, y=rows.y)
-        return student
 
     def _fit_student(
         self,
         student: BaseStudent,
         rows: TrainingRows,
         soft: FloatArray | None,
-        given: _Given,
+        given: Given,
         pool: FloatArray | None,
     ) -> None:
         if soft is None:
             student.fit(rows.X, rows.y, sample_weight=rows.weight)
             return
-        mixing = np.full(len(rows.y), float(self.mixing_weight))
-        if pool is not None:
-            rows = self._with_pool(rows, given.X_unlabeled, pool)
-            mixing = np.concatenate([mixing, np.ones(len(pool))])
-            soft = np.concatenate([soft, pool])
+        rows, soft, mixing = self._with_pool(rows, soft, given, pool)
         same = self.student_temperature == "same"
         temperature = self.temperature_ if same else self.student_temperature
         if temperature != 1.0:
@@ -495,34 +378,6 @@ class DistillationClassifier(StudentClassifier):
             return
         targets = mix_targets(rows.codes, soft, mixing)
         student.fit(rows.X, rows.y, sample_weight=rows.weight, soft_labels=targets)
-
-    def _with_pool(
-        self, rows: TrainingRows, X_unlabeled: InputLike, pool: FloatArray
-    ) -> TrainingRows:
-        """Append the unlabelled rows.
-
-        A row without a label has no hard term; what is left of its loss is the soft
-        term times the mixing weight, so that is its weight. Its most probable class
-        stands in for a label where rows are stratified.
-        """
-        codes = pool.argmax(axis=1)
-        weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
-        return TrainingRows(
-            concatenate_rows(rows.X, X_unlabeled),
-            np.concatenate([rows.y, rows.classes[codes]]),
-            np.concatenate([rows.codes, codes]),
-            rows.classes,
-            np.concatenate([weight, np.full(len(pool), float(self.mixing_weight))]),
-        )
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What was passed to fit beside the labels; None where it was not."""
-
-    soft_labels: FloatArray | None
-    X_unlabeled: InputLike
-    soft_labels_unlabeled: FloatArray | None
 
 
 def _student_name(student: BaseStudent) -> str:

@@ -1,0 +1,199 @@
+"""What estimators share that train one student on the soft labels of a teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _num_samples, validate_data
+
+from skdistill._calibration import fit_temperature
+from skdistill._rows import concatenate_rows
+from skdistill._soft_labels import (
+    TeacherStageMixin,
+    TrainingRows,
+    fitted_teacher,
+    new_row_proba,
+    own_row_proba,
+)
+from skdistill._typing import FloatArray, InputLike
+from skdistill._validation import check_not_empty, check_soft_labels
+from skdistill.losses import temper_proba
+from skdistill.students._base import BaseStudent
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was passed to fit beside the labels; None where it was not."""
+
+    soft_labels: FloatArray | None
+    X_unlabeled: InputLike
+    soft_labels_unlabeled: FloatArray | None
+
+
+class OneStudentMixin(TeacherStageMixin):
+    """The way from rows and a teacher to one fitted student.
+
+    A subclass defines ``_fit_student(student, rows, soft, given, pool)``, which trains
+    the student on labels and soft labels.
+    """
+
+    mixing_weight: float
+    keep_teacher: bool
+    # Of CallbackSupportMixin.
+    _init_callback_context: Any
+
+    def _fit_one(
+        self,
+        student: BaseStudent,
+        rows: TrainingRows,
+        given: Given,
+        params: dict[str, Any],
+    ) -> None:
+        """Make soft labels, train the student on them, and store it."""
+        student._check_task(rows.X, len(rows.classes))
+        context = self._init_callback_context(max_subtasks=2)
+        context.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
+        self.mixing_weight_ = float(self.mixing_weight)
+        self.classes_ = rows.classes
+        soft, pool = self._soft_labels(rows, given, params, context)
+        self.student_ = self._trained(student, rows, soft, given, pool, context)
+        context.call_on_fit_task_end(
+            estimator=self, X=rows.X, y=rows.y, reconstruction_attributes={}
+        )
+
+    def _check_given(
+        self,
+        rows: TrainingRows,
+        soft_labels: Any,
+        X_unlabeled: InputLike,
+        soft_labels_unlabeled: Any,
+    ) -> Given:
+        """Check what was passed beside the labels, before anything is trained."""
+        if soft_labels is None and self.mixing_weight > 0:
+            self._check_auto_temperature()
+            self._resolved_teacher()
+        if soft_labels is not None:
+            soft_labels = check_soft_labels(
+                soft_labels,
+                n_samples=len(rows.y),
+                classes=rows.classes,
+                name="soft_labels",
+            )
+        if X_unlabeled is None and soft_labels_unlabeled is not None:
+            raise ValueError("soft_labels_unlabeled was passed without X_unlabeled.")
+        if X_unlabeled is not None:
+            self._check_pool(X_unlabeled)
+        if soft_labels_unlabeled is not None:
+            soft_labels_unlabeled = check_soft_labels(
+                soft_labels_unlabeled,
+                n_samples=_num_samples(X_unlabeled),
+                classes=rows.classes,
+                name="soft_labels_unlabeled",
+            )
+        return Given(soft_labels, X_unlabeled, soft_labels_unlabeled)
+
+    def _check_pool(self, X_unlabeled: InputLike) -> None:
+        check_not_empty(X_unlabeled, name="X_unlabeled")
+        try:
+            validate_data(self, X_unlabeled, reset=False, skip_check_array=True)
+        except ValueError as error:
+            raise ValueError(f"X_unlabeled does not fit X: {error}") from error
+
+    def _soft_labels(
+        self, rows: TrainingRows, given: Given, params: dict[str, Any], context: Any
+    ) -> tuple[FloatArray | None, FloatArray | None]:
+        """Return tempered soft labels of the rows and of the unlabelled rows."""
+        task = context.subcontext(task_name="soft labels")
+        task.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
+        own, pool = None, None
+        known = self.temperature != "auto"
+        self.temperature_ = float(self.temperature) if known else 1.0
+        if self.mixing_weight > 0:
+            own, pool = self._proba(rows, given, params)
+            if self.temperature == "auto":
+                self.temperature_ = fit_temperature(
+                    rows.codes, own, sample_weight=rows.weight
+                )
+            own = temper_proba(own, self.temperature_)
+            pool = None if pool is None else temper_proba(pool, self.temperature_)
+        task.call_on_fit_task_end(estimator=self, X=rows.X, y=rows.y)
+        return own, pool
+
+    def _proba(
+        self, rows: TrainingRows, given: Given, params: dict[str, Any]
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Return the probabilities given or, where there are none, the teacher's."""
+        own, pool = given.soft_labels, given.soft_labels_unlabeled
+        label_pool = pool is None and given.X_unlabeled is not None
+        if own is not None and not label_pool:
+            return own, pool
+        stage, labelled = self._open_stage(rows, params)
+        if own is None:
+            # Rows of weight zero are not scored; the student leaves them out as well.
+            own = np.eye(len(rows.classes))[rows.codes]
+            own[rows.present()] = own_row_proba(stage, labelled)
+        if label_pool:
+            pool = new_row_proba(stage, labelled, given.X_unlabeled)
+        if self.keep_teacher:
+            self.teacher_ = fitted_teacher(stage, labelled)
+        return own, pool
+
+    def _trained(
+        self,
+        student: BaseStudent,
+        rows: TrainingRows,
+        soft: FloatArray | None,
+        given: Given,
+        pool: FloatArray | None,
+        context: Any,
+    ) -> BaseStudent:
+        """Return the student, fitted."""
+        task = context.subcontext(task_name="train student")
+        with task.propagate_callback_context(student):
+            task.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
+            self._fit_student(student, rows, soft, given, pool)
+            task.call_on_fit_task_end(estimator=self, X=rows.X, y=rows.y)
+        return student
+
+    def _fit_student(
+        self,
+        student: BaseStudent,
+        rows: TrainingRows,
+        soft: FloatArray | None,
+        given: Given,
+        pool: FloatArray | None,
+    ) -> None:
+        raise TypeError(f"{type(self).__name__} must define _fit_student.")
+
+    def _with_pool(
+        self,
+        rows: TrainingRows,
+        soft: FloatArray,
+        given: Given,
+        pool: FloatArray | None,
+    ) -> tuple[TrainingRows, FloatArray, FloatArray]:
+        """Return rows, soft labels and mixing weights, the unlabelled rows appended.
+
+        A row without a label has no hard term; what is left of its loss is the soft
+        term times the mixing weight, so that is its weight. Its most probable class
+        stands in for a label where rows are stratified.
+        """
+        mixing = np.full(len(rows.y), float(self.mixing_weight))
+        if pool is None:
+            return rows, soft, mixing
+        codes = pool.argmax(axis=1)
+        weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
+        together = TrainingRows(
+            concatenate_rows(rows.X, given.X_unlabeled),
+            np.concatenate([rows.y, rows.classes[codes]]),
+            np.concatenate([rows.codes, codes]),
+            rows.classes,
+            np.concatenate([weight, np.full(len(pool), float(self.mixing_weight))]),
+        )
+        return (
+            together,
+            np.concatenate([soft, pool]),
+            np.concatenate([mixing, np.ones(len(pool))]),
+        )
