@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from textwrap import dedent
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
@@ -30,7 +31,7 @@ def namespace():
     """What the pages take for granted."""
     X, y = make_classification(120, n_features=5, n_informative=3, random_state=0)
     student = MLPStudent((8,), max_iter=10, random_state=0)
-    return {
+    yield {
         "__name__": "documentation",
         "X": X[:90],
         "y": y[:90],
@@ -38,11 +39,13 @@ def namespace():
         "X_train": X[:90],
         "y_train": y[:90],
         "X_test": X[90:],
+        "y_test": y[90:],
         "P": np.random.default_rng(0).dirichlet([1, 1], size=90),
         "teacher": GaussianNB(),
         "student": student,
         "clf": DistillationClassifier(GaussianNB(), student).fit(X, y),
     }
+    plt.close("all")
 
 
 @pytest.mark.parametrize("page", PAGES)
