@@ -10,22 +10,49 @@ sample weights :math:`w`, temperature :math:`T`, student temperature :math:`S`,
 mixing weight :math:`a`.
 """
 
-import sys
 from numbers import Real
-from typing import Any
 
 import numpy as np
-from scipy import special
+
+from skdistill._backend import (
+    Array,
+    as_float,
+    is_number,
+    like,
+    log_softmax,
+    namespace,
+    softmax,
+)
+from skdistill._loss_arguments import (
+    as_logits,
+    check_trailing_shape,
+    reduce_rows,
+)
+from skdistill._recalibration import recalibrate_negative_aware
+from skdistill._retrieval_losses import (
+    decoupled_loss,
+    hardest_negatives,
+    mining_probabilities,
+    negative_aware_loss,
+    negative_log_weight,
+    pick_all_labels,
+    sampled_softmax_loss,
+)
 
 __all__ = [
     "brier_loss",
+    "decoupled_loss",
     "distillation_loss",
+    "hardest_negatives",
+    "mining_probabilities",
+    "negative_aware_loss",
+    "negative_log_weight",
+    "pick_all_labels",
+    "recalibrate_negative_aware",
+    "sampled_softmax_loss",
     "soft_cross_entropy",
     "temper_proba",
 ]
-
-# A NumPy array or a torch tensor. Naming the second would import torch.
-Array = Any
 
 
 def temper_proba(proba: Array, temperature: float | Array) -> Array:
@@ -72,7 +99,7 @@ def temper_proba(proba: Array, temperature: float | Array) -> Array:
     array([[0.667, 0.333, 0.   ]])
     """
     temperature = _check_temperature(temperature, "temperature")
-    proba = _as_float(proba, "proba")
+    proba = as_float(proba, "proba")
     _check_nonnegative_rows(proba, "proba")
     return _temper(proba, temperature)
 
@@ -139,10 +166,12 @@ def soft_cross_entropy(
     0.3993
     """
     temperature = _check_temperature(temperature, "temperature")
-    logits = _as_logits(logits)
+    logits = as_logits(logits)
     soft_labels = _as_soft_labels(soft_labels, logits)
-    log_q = _log_softmax(_divide(logits, temperature))
-    return _reduce(_cross_entropy_rows(soft_labels, log_q), sample_weight, reduction)
+    log_q = log_softmax(_divide(logits, temperature))
+    return reduce_rows(
+        _cross_entropy_rows(soft_labels, log_q), sample_weight, reduction
+    )
 
 
 def brier_loss(
@@ -204,10 +233,10 @@ def brier_loss(
     0.02
     """
     temperature = _check_temperature(temperature, "temperature")
-    logits = _as_logits(logits)
+    logits = as_logits(logits)
     soft_labels = _as_soft_labels(soft_labels, logits)
-    difference = soft_labels - _softmax(_divide(logits, temperature))
-    return _reduce((difference * difference).sum(-1), sample_weight, reduction)
+    difference = soft_labels - softmax(_divide(logits, temperature))
+    return reduce_rows((difference * difference).sum(-1), sample_weight, reduction)
 
 
 def distillation_loss(
@@ -294,41 +323,27 @@ def distillation_loss(
     temperature = _check_temperature(temperature, "temperature")
     student_temperature = _check_student_temperature(student_temperature, temperature)
     mixing_weight = _check_mixing_weight(mixing_weight)
-    logits = _as_logits(logits)
+    logits = as_logits(logits)
     rows: Array = 0.0
-    if not _is_number(mixing_weight, 1.0):
+    if not is_number(mixing_weight, 1.0):
         rows = _per_row(1.0 - mixing_weight, logits) * _label_rows(y, logits)
-    if not _is_number(mixing_weight, 0.0):
+    if not is_number(mixing_weight, 0.0):
         factor = _per_row(
             mixing_weight * student_temperature * student_temperature, logits
         )
         targets = _tempered_targets(soft_labels, logits, temperature)
-        log_q = _log_softmax(_divide(logits, student_temperature))
+        log_q = log_softmax(_divide(logits, student_temperature))
         rows = rows + factor * _cross_entropy_rows(targets, log_q)
-    return _reduce(rows, sample_weight, reduction)
+    return reduce_rows(rows, sample_weight, reduction)
 
 
 # -- the formulas, on checked input ------------------------------------------------
 
 
-def _log_softmax(logits: Array) -> Array:
-    """Log-probabilities over the last axis."""
-    if _namespace(logits) is np:
-        return special.log_softmax(logits, axis=-1)
-    return logits.log_softmax(-1)
-
-
-def _softmax(logits: Array) -> Array:
-    """Probabilities over the last axis."""
-    if _namespace(logits) is np:
-        return special.softmax(logits, axis=-1)
-    return logits.softmax(-1)
-
-
 def _temper(proba: Array, temperature: float | Array) -> Array:
     """Return p^(1/T) / sum p^(1/T); each row is first divided by its largest entry."""
-    xp = _namespace(proba)
-    if _is_number(temperature, 1.0):
+    xp = namespace(proba)
+    if is_number(temperature, 1.0):
         return proba / xp.sum(proba, axis=-1, keepdims=True)
     is_zero = proba == 0
     ratio = xp.where(is_zero, 1.0, proba / xp.amax(proba, axis=-1, keepdims=True))
@@ -341,7 +356,7 @@ def _temper(proba: Array, temperature: float | Array) -> Array:
 
 def _cross_entropy_rows(soft_labels: Array, log_q: Array) -> Array:
     """Return -sum_k p_k log q_k with 0 log 0 = 0, also in torch's gradient."""
-    xp = _namespace(log_q)
+    xp = namespace(log_q)
     if xp is np:
         log_q = np.where(soft_labels == 0, 0.0, log_q)
     else:
@@ -353,10 +368,10 @@ def _cross_entropy_rows(soft_labels: Array, log_q: Array) -> Array:
 
 def _label_rows(y: Array | None, logits: Array) -> Array:
     """Return -log softmax(z)_y for each row."""
-    xp = _namespace(logits)
+    xp = namespace(logits)
     codes = xp.broadcast_to(_as_codes(y, logits), logits.shape[:-1])[..., None]
     take = xp.take_along_axis if xp is np else xp.take_along_dim
-    return -take(_log_softmax(logits), codes, -1)[..., 0]
+    return -take(log_softmax(logits), codes, -1)[..., 0]
 
 
 def _tempered_targets(
@@ -364,69 +379,33 @@ def _tempered_targets(
 ) -> Array:
     """Check and temper the soft labels."""
     soft_labels = _as_soft_labels(soft_labels, logits)
-    if _namespace(logits) is np:
+    if namespace(logits) is np:
         _check_nonnegative_rows(soft_labels, "soft_labels")
     return _temper(soft_labels, temperature)
 
 
-def _reduce(rows: Array, sample_weight: Array | None, reduction: str) -> Array:
-    """Average the loss of each row over the last axis, or leave it."""
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction={reduction!r} must be 'mean' or 'none'.")
-    weight = None if sample_weight is None else _as_weight(sample_weight, rows)
-    if reduction == "none":
-        return rows
-    if weight is None:
-        return rows.mean(-1)
-    rows = _namespace(rows).where(weight == 0, 0.0, rows)
-    return (weight * rows).sum(-1) / weight.sum(-1)
-
-
-# -- one spelling for NumPy and torch ----------------------------------------------
-
-
-def _namespace(array: Array) -> Any:
-    """Return torch for a tensor and numpy for all else, without importing torch."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(array, torch.Tensor):
-        return torch
-    return np
-
-
-def _is_number(value: float | Array, number: float) -> bool:
-    """Whether `value` is this very number; arrays are not looked into."""
-    return isinstance(value, float) and value == number
-
-
-def _like(value: Array, array: Array) -> Array:
-    """Return `value` in the library, dtype and device of `array`."""
-    xp = _namespace(array)
-    if xp is np:
-        return np.asarray(value, dtype=array.dtype)
-    if _namespace(value) is xp:
-        return value.to(dtype=array.dtype, device=array.device)
-    return xp.tensor(np.asarray(value), dtype=array.dtype, device=array.device)
+# -- one number, or one for each student of a stack --------------------------------
 
 
 def _divide(array: Array, temperature: float | Array) -> Array:
     """Divide rows and classes by one number, or by one for each leading index."""
     if isinstance(temperature, float):
         return array if temperature == 1.0 else array / temperature
-    return array / _like(temperature, array)[..., None, None]
+    return array / like(temperature, array)[..., None, None]
 
 
 def _per_row(value: float | Array, logits: Array) -> Array:
     """Return `value` in a shape that multiplies the loss of each row."""
-    return value if isinstance(value, float) else _like(value, logits)[..., None]
+    return value if isinstance(value, float) else like(value, logits)[..., None]
 
 
 def _within(temperature: float | Array, array: Array) -> float | Array:
     """Clip a temperature to the positive numbers that the dtype of `array` has."""
-    info = _namespace(array).finfo(array.dtype)
+    info = namespace(array).finfo(array.dtype)
     low, high = float(info.tiny), float(info.max)
     if isinstance(temperature, float):
         return min(max(temperature, low), high)
-    return _namespace(temperature).clip(temperature, low, high)
+    return namespace(temperature).clip(temperature, low, high)
 
 
 # -- checks ------------------------------------------------------------------------
@@ -435,7 +414,7 @@ def _within(temperature: float | Array, array: Array) -> float | Array:
 def _check_temperature(value: float | Array, name: str) -> float | Array:
     """Check that a temperature, or each of an array of them, is in (0, inf)."""
     value = _as_scalar_or_array(value, name)
-    if _namespace(value) is np and not np.all((value > 0) & np.isfinite(value)):
+    if namespace(value) is np and not np.all((value > 0) & np.isfinite(value)):
         raise ValueError(f"{name}={value!r} must be positive and finite.")
     return value
 
@@ -456,7 +435,7 @@ def _check_student_temperature(
 def _check_mixing_weight(value: float | Array) -> float | Array:
     """Check that a mixing weight, or each of an array of them, is in [0, 1]."""
     value = _as_scalar_or_array(value, "mixing_weight")
-    if _namespace(value) is np and not np.all((value >= 0) & (value <= 1)):
+    if namespace(value) is np and not np.all((value >= 0) & (value <= 1)):
         raise ValueError(
             f"mixing_weight={value!r} must be between 0 and 1 (inclusive)."
         )
@@ -471,91 +450,39 @@ def _as_scalar_or_array(value: float | Array, name: str) -> float | Array:
         raise TypeError(f"{name}={value!r} must be a real number or an array of them.")
     if isinstance(value, Real):
         return float(value)
-    value = _as_float(value, name)
+    value = as_float(value, name)
     return float(value) if value.shape == () else value
-
-
-def _as_float(value: Array, name: str) -> Array:
-    """Return a floating-point array or tensor; integers become float."""
-    xp = _namespace(value)
-    if xp is not np:
-        return value if value.is_floating_point() else value.to(xp.get_default_dtype())
-    value = np.asarray(value)
-    if value.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers; got dtype {value.dtype}.")
-    return value if value.dtype.kind == "f" else value.astype(np.float64)
-
-
-def _as_logits(logits: Array) -> Array:
-    """Return logits as floats of shape (..., n_samples, n_classes)."""
-    logits = _as_float(logits, "logits")
-    if logits.ndim < 2 or 0 in logits.shape:
-        raise ValueError(
-            "logits must have shape (..., n_samples, n_classes), none of them 0; "
-            f"got {tuple(logits.shape)}."
-        )
-    return logits
 
 
 def _as_soft_labels(soft_labels: Array | None, logits: Array) -> Array:
     """Return soft labels in the library, dtype and device of the logits."""
     if soft_labels is None:
         raise ValueError("soft_labels=None is only allowed with mixing_weight=0.")
-    soft_labels = _as_float(soft_labels, "soft_labels")
-    _check_trailing_shape(soft_labels, logits.shape, 2, "soft_labels")
-    return _like(soft_labels, logits)
+    soft_labels = as_float(soft_labels, "soft_labels")
+    check_trailing_shape(soft_labels, logits.shape, 2, "soft_labels")
+    return like(soft_labels, logits)
 
 
 def _as_codes(y: Array, logits: Array) -> Array:
     """Return class codes as integers next to the logits."""
     if y is None:
         raise ValueError("y=None is only allowed with mixing_weight=1.")
-    y = np.asarray(y) if _namespace(y) is np else y
+    y = np.asarray(y) if namespace(y) is np else y
     if "int" not in str(y.dtype):
         raise TypeError(f"y must hold integer class codes; got dtype {y.dtype}.")
-    _check_trailing_shape(y, logits.shape[:-1], 1, "y")
+    check_trailing_shape(y, logits.shape[:-1], 1, "y")
     n_classes = logits.shape[-1]
-    if _namespace(y) is np and not np.all((y >= 0) & (y < n_classes)):
+    if namespace(y) is np and not np.all((y >= 0) & (y < n_classes)):
         raise ValueError(
             f"y must be between 0 and {n_classes - 1}, the classes of logits; "
             f"got values from {y.min()} to {y.max()}."
         )
-    xp = _namespace(logits)
+    xp = namespace(logits)
     if xp is np:
         return np.asarray(y, dtype=np.intp)
-    if _namespace(y) is np:
+    if namespace(y) is np:
         y = xp.tensor(y.astype(np.int64))
     return y.to(dtype=xp.int64, device=logits.device)
-
-
-def _as_weight(sample_weight: Array, rows: Array) -> Array:
-    """Return sample weights in the library, dtype and device of the losses."""
-    weight = _as_float(sample_weight, "sample_weight")
-    _check_trailing_shape(weight, rows.shape, 1, "sample_weight")
-    if _namespace(weight) is np:
-        if not np.all((weight >= 0) & np.isfinite(weight)):
-            raise ValueError("sample_weight must be non-negative and finite.")
-        if not np.all(weight.sum(-1) > 0):
-            raise ValueError("sample_weight must have a positive sum; got all zeros.")
-    return _like(weight, rows)
-
-
-def _check_trailing_shape(
-    array: Array, shape: tuple[int, ...], n_trailing: int, name: str
-) -> None:
-    """Check that the last axes are those of `shape` and the others broadcast."""
-    if array.shape == shape:
-        return
-    leading, expected = array.shape[:-n_trailing], shape[:-n_trailing]
-    # Rows and classes are never broadcast: that would hide a transposed argument.
-    ok = tuple(array.shape[-n_trailing:]) == tuple(shape[-n_trailing:])
-    ok = ok and len(leading) <= len(expected)
-    pairs = zip(reversed(leading), reversed(expected), strict=False)
-    if not (ok and all(got in (1, want) for got, want in pairs)):
-        raise ValueError(
-            f"{name} has shape {tuple(array.shape)}, which does not match the logits: "
-            f"expected {tuple(shape)} or {tuple(shape[-n_trailing:])}."
-        )
 
 
 def _check_nonnegative_rows(proba: Array, name: str) -> None:
@@ -564,7 +491,7 @@ def _check_nonnegative_rows(proba: Array, name: str) -> None:
         raise ValueError(
             f"{name} must have shape (..., n_classes); got {tuple(proba.shape)}."
         )
-    xp = _namespace(proba)
+    xp = namespace(proba)
     total = xp.sum(proba, axis=-1)
     if not bool((proba >= 0).all() and xp.isfinite(total).all() and (total > 0).all()):
         raise ValueError(
