@@ -203,6 +203,7 @@ def train(
     settings: Settings,
     generators: Sequence[torch.Generator],
     hook: EpochHook | None = None,
+    optimizer: Optimizer | None = None,
 ) -> History:
     """Train all members of a stack; each ends with its parameters kept in the stack.
 
@@ -223,6 +224,8 @@ def train(
         see the same batches.
     hook : EpochHook or None, default=None
         Told about every epoch.
+    optimizer : Optimizer or None, default=None
+        Moves the parameters of the stack; None stands for AdamW.
 
     Returns
     -------
@@ -237,7 +240,8 @@ def train(
     n_members = stack.n_members
     watch = _Watch(n_members, settings, validated=data.validation_rows is not None)
     with torch_threads(N_THREADS), _shard_worker(stack, data, settings) as pool:
-        optimizer = AdamW(stack.parameters(), settings)
+        if optimizer is None:
+            optimizer = AdamW(stack.parameters(), settings)
         for _ in range(settings.max_iter):
             if hook is not None:
                 hook.begin()
@@ -252,6 +256,16 @@ def train(
                 data, generators = _narrow(stack, data, generators, optimizer, going_on)
         stack.keep(watch.unfinished())
     return watch.history
+
+
+class Optimizer(Protocol):
+    """Moves parameters along the gradients that the stack has set."""
+
+    def step(self) -> None:
+        """Move the parameters that have a gradient."""
+
+    def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
+        """Go on with some members, whose parameters are `parameters`."""
 
 
 class AdamW:
@@ -321,7 +335,7 @@ def _epoch(
     data: TrainingData,
     settings: Settings,
     generators: Sequence[torch.Generator],
-    optimizer: AdamW,
+    optimizer: Optimizer,
     pool: Executor | None,
 ) -> NDArray[np.float64]:
     """Take one pass over the training rows; return each member's mean loss."""
@@ -343,7 +357,7 @@ def _narrow(
     stack: Stack,
     data: TrainingData,
     generators: Sequence[torch.Generator],
-    optimizer: AdamW,
+    optimizer: Optimizer,
     going_on: NDArray[np.bool_],
 ) -> tuple[TrainingData, Sequence[torch.Generator]]:
     """Let the members that have finished leave the stack.
