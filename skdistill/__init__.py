@@ -2,6 +2,7 @@
 
 from skdistill._distillation import DistillationClassifier
 from skdistill._distillation_cv import DistillationClassifierCV
+from skdistill._ranking import DistillationRanker
 from skdistill._show_versions import show_versions
 from skdistill._soft_label_transformer import SoftLabelTransformer
 
@@ -10,6 +11,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DistillationClassifier",
     "DistillationClassifierCV",
+    "DistillationRanker",
     "SoftLabelTransformer",
     "__version__",
     "show_versions",

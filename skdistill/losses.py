@@ -23,6 +23,7 @@ from skdistill._backend import (
     namespace,
     softmax,
 )
+from skdistill._bipartite import bipartite_risk, bipartite_slope
 from skdistill._loss_arguments import (
     as_logits,
     check_trailing_shape,
@@ -40,6 +41,8 @@ from skdistill._retrieval_losses import (
 )
 
 __all__ = [
+    "bipartite_risk",
+    "bipartite_slope",
     "brier_loss",
     "decoupled_loss",
     "distillation_loss",

@@ -15,6 +15,7 @@ from torch import nn
 from skdistill import (
     DistillationClassifier,
     DistillationClassifierCV,
+    DistillationRanker,
     SoftLabelTransformer,
 )
 from skdistill.students import (
@@ -128,6 +129,11 @@ ESTIMATORS = {
             cv=3,
             teacher_cv=2,
         ),
+        None,
+    ),
+    "DistillationRanker": (DistillationRanker(GaussianNB(), LinearStudent()), None),
+    "DistillationRanker, full-batch MLP": (
+        DistillationRanker(LOGISTIC, FULL_BATCH, cv="in-sample"),
         None,
     ),
     "SoftLabelTransformer": (SoftLabelTransformer(GaussianNB()), None),

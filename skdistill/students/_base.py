@@ -14,6 +14,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skdistill._bipartite import PairRisk
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill._validation import (
     check_labels,
@@ -46,6 +47,9 @@ class Problem:
     terms : tuple of (ndarray of shape (n_samples, n_classes), float)
         The objective: a sum of soft cross-entropies, each with the temperature of the
         student's logits. A row's targets sum to the weight of the term for that row.
+    pairs : PairRisk or None
+        If not None, what is minimised instead: this risk over pairs of rows, whose
+        chances of being positive are the second column of the only term's targets.
     """
 
     X: InputLike
@@ -54,6 +58,12 @@ class Problem:
     classes: NDArray[Any]
     sample_weight: FloatArray
     terms: Terms
+    pairs: PairRisk | None = None
+
+    def pair_masses(self) -> tuple[FloatArray, FloatArray]:
+        """Return how much each row counts as a positive and as a negative."""
+        ((targets, _),) = self.terms
+        return self.sample_weight * targets[:, 1], self.sample_weight * targets[:, 0]
 
 
 def mix_targets(
@@ -256,6 +266,19 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             X, y, sample_weight, soft_labels, mixing_weight, student_temperature
         )
 
+    @keep_fitted_on_failure
+    @_fit_context(prefer_skip_nested_validation=True)
+    def _fit_ranking(
+        self,
+        X: InputLike,
+        y: Any,
+        sample_weight: Any,
+        soft_labels: FloatArray,
+        pairs: PairRisk,
+    ) -> BaseStudent:
+        """Fit the order of pairs, where ``_takes_pairs``; two classes."""
+        return self._fit(X, y, sample_weight, soft_labels, 1.0, 1.0, pairs)
+
     def _fit(
         self,
         X: InputLike,
@@ -264,6 +287,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         soft_labels: Any,
         mixing_weight: float | FloatArray,
         student_temperature: float,
+        pairs: PairRisk | None = None,
     ) -> BaseStudent:
         self._before_fit()
         X = self._check_X(X, reset=True)
@@ -287,7 +311,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         else:
             terms = objective_terms(codes, soft, mixing, student_temperature)
         self.classes_ = classes
-        self._solve(Problem(X, y, codes, classes, weight, terms))
+        self._solve(Problem(X, y, codes, classes, weight, terms, pairs))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -321,6 +345,10 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _takes_student_temperature(self) -> bool:
         """Whether the soft term may use a student temperature other than 1."""
         return True
+
+    def _takes_pairs(self) -> bool:
+        """Whether ``_solve`` minimises the problem's risk over pairs if it has one."""
+        return False
 
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
         """Check inputs; here: finite numbers in a dense array."""

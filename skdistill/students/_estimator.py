@@ -101,6 +101,10 @@ class EstimatorStudent(BaseStudent):
         (X,) = indexable(X)
         return X
 
+    def _takes_pairs(self) -> bool:
+        last = _last_step(self.estimator)
+        return isinstance(last, BaseStudent) and last._takes_pairs()
+
     def _solve(self, problem: Problem) -> None:
         context = self._start_callbacks(problem, max_subtasks=0)
         self.estimator_ = self._fitted(problem)
@@ -157,6 +161,13 @@ class EstimatorStudent(BaseStudent):
             return np.log(self.predict_proba(X))
 
     def _checked_logits(self, X: InputLike) -> FloatArray:
+        check_is_fitted(self)
+        if isinstance(_last_step(self.estimator_), BaseStudent):
+            # Its own logits: probabilities of 0 and 1 would hide the order of rows.
+            scores: FloatArray = self.estimator_.decision_function(X)
+            if scores.ndim == 2:
+                return scores
+            return np.column_stack([np.zeros(len(scores)), scores])
         # Finite logits, so that trees' zeros can be ranked and calibrated.
         proba = self.predict_proba(X)
         return np.log(np.clip(proba, np.finfo(proba.dtype).tiny, None))

@@ -84,6 +84,9 @@ class GradientStudent(BaseStudent):
         inputs: FloatArray = problem.X
         return inputs
 
+    def _takes_pairs(self) -> bool:
+        return True
+
     def _before_fit(self) -> None:
         resolve_device(self.device)
 
@@ -153,6 +156,7 @@ class GradientStudent(BaseStudent):
         """Move the problem to the device, as the loop wants it."""
         import torch
 
+        from skdistill._pairs import RankingSet
         from skdistill._training import Term, TrainingSet
 
         def floats(values: FloatArray) -> torch.Tensor:
@@ -163,9 +167,21 @@ class GradientStudent(BaseStudent):
         def rows(indices: IntArray) -> torch.Tensor:
             return torch.from_numpy(indices).to(device)[None]
 
+        every = np.arange(len(problem.codes))
+        train_rows = rows(every if held_out is None else np.delete(every, held_out))
+        validation_rows = None if held_out is None else rows(held_out)
+        if problem.pairs is not None:
+            positive, negative = problem.pair_masses()
+            return RankingSet(
+                floats(inputs)[None],
+                torch.from_numpy(positive),
+                torch.from_numpy(negative),
+                problem.pairs,
+                train_rows,
+                validation_rows,
+            )
         weight = problem.sample_weight
         uniform = weight.min() == weight.max()
-        every = np.arange(len(problem.codes))
         return TrainingSet(
             x=floats(inputs)[None],
             terms=[
@@ -175,8 +191,8 @@ class GradientStudent(BaseStudent):
                 )
             ],
             weight=None if uniform else floats(weight)[None],
-            train_rows=rows(every if held_out is None else np.delete(every, held_out)),
-            validation_rows=None if held_out is None else rows(held_out),
+            train_rows=train_rows,
+            validation_rows=validation_rows,
         )
 
     def _held_out_rows(

@@ -151,7 +151,11 @@ class LinearStudent(BaseStudent):
 
     def _solve(self, problem: Problem) -> None:
         weight = problem.sample_weight * self._row_class_weights(problem)
-        objective = _CrossEntropy(problem, weight, self.C, self.fit_intercept)
+        objective: _Objective
+        if problem.pairs is None:
+            objective = _CrossEntropy(problem, weight, self.C, self.fit_intercept)
+        else:
+            objective = _Pairs(replace(problem, sample_weight=weight), self.C)
         # scipy reports the end of an iteration that the next one has to be told of, so
         # one more subtask than iterations is never opened, and none fewer.
         context = self._start_callbacks(problem, max_subtasks=self.max_iter)
@@ -159,6 +163,9 @@ class LinearStudent(BaseStudent):
         self.coef_, self.intercept_ = objective.unpack(result.x)
         self.n_iter_ = int(result.nit)
         self._end_callbacks(context, problem)
+
+    def _takes_pairs(self) -> bool:
+        return True
 
     def _row_class_weights(self, problem: Problem) -> FloatArray:
         if self.class_weight is None:
@@ -319,6 +326,26 @@ class _CrossEntropy(_Objective):
             slope = term_slope if slope is None else slope + term_slope
         assert slope is not None
         return value, slope
+
+
+class _Pairs(_Objective):
+    """The risk of a problem over pairs of rows.
+
+    No intercept: a constant added to all scores changes no pair.
+    """
+
+    def __init__(self, problem: Problem, C: float) -> None:
+        super().__init__(problem, problem.sample_weight, C, fit_intercept=False)
+        assert problem.pairs is not None
+        self.risk = problem.pairs
+        self.positive, self.negative = problem.pair_masses()
+
+    def _loss(self, scores: FloatArray) -> tuple[float, FloatArray]:
+        """Return the risk and its slope in the scores."""
+        value, slope = self.risk.value_and_slope(
+            scores[0].astype(np.float64, copy=False), self.positive, self.negative
+        )
+        return value, slope[None]
 
 
 def _binary_term(

@@ -1,0 +1,244 @@
+"""Rows to be ranked: batches of pairs for the training loop.
+
+The score of a row is the difference of its two logits, the log-odds of the second
+class; a constant added to all scores changes no pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skdistill._bipartite import NO_PAIRS, PairRisk
+from skdistill._training import take
+
+if TYPE_CHECKING:
+    import torch
+
+    from skdistill._stack import Batch
+
+
+@dataclass(frozen=True)
+class RankingSet:
+    """Rows of which pairs are to be put in order, for a stack of one student.
+
+    Attributes
+    ----------
+    x : tensor of shape (1, n_samples, n_features)
+        Inputs.
+    positive, negative : tensor of shape (n_samples,)
+        How much each row counts as a positive and as a negative; float64, on the CPU.
+    risk : PairRisk
+        What is minimised.
+    train_rows : LongTensor of shape (1, n_train)
+        Rows to learn from.
+    validation_rows : LongTensor of shape (1, n_validation) or None
+        Rows that decide when to stop; None: the training loss decides.
+    """
+
+    x: torch.Tensor
+    positive: torch.Tensor
+    negative: torch.Tensor
+    risk: PairRisk
+    train_rows: torch.Tensor
+    validation_rows: torch.Tensor | None = None
+
+    def epoch(
+        self, batch_size: int, generators: Sequence[torch.Generator]
+    ) -> Iterator[tuple[Batch, float]]:
+        """Yield the batches of an epoch, of about as many rows as there are.
+
+        Rows that fit into one batch are compared pair by pair. Otherwise half of a
+        batch is drawn by how much rows count as positives, and half by how much they
+        count as negatives, and all pairs across are compared: their mean loss is an
+        unbiased estimate of that of all pairs, whatever the share of positives.
+        """
+        n_train = self.train_rows.shape[1]
+        n_batches = -(-n_train // max(2, batch_size))
+        if n_batches == 1:
+            yield self._all_pairs(self.train_rows), 1.0
+            return
+        n_half = -(-n_train // (2 * n_batches))
+        index = self.train_rows[0].cpu()
+        drawn = [
+            systematic_sample(mass[index], n_batches * n_half, generators[0])
+            for mass in (self.positive, self.negative)
+        ]
+        for i in range(n_batches):
+            part = slice(i * n_half, (i + 1) * n_half)
+            rows = [sample[part].to(self.x.device) for sample in drawn]
+            x = take(self.x, self.train_rows[:, _concatenate(rows)])
+            yield PairBatch(x, self.risk), 1.0 / n_batches
+
+    def validation_batch(self) -> Batch:
+        """Return all pairs of the validation rows."""
+        assert self.validation_rows is not None
+        return self._all_pairs(self.validation_rows)
+
+    def narrowed(self, members: torch.Tensor) -> RankingSet:
+        """Return the set as it is: its only member is still trained."""
+        return self
+
+    def _all_pairs(self, rows: torch.Tensor) -> AllPairsBatch:
+        index = rows[0].cpu()
+        return AllPairsBatch(
+            take(self.x, rows), self.positive[index], self.negative[index], self.risk
+        )
+
+
+def systematic_sample(
+    mass: torch.Tensor, n_drawn: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Draw rows in proportion to their mass, as evenly as possible, in random order.
+
+    A row of share m of the mass is drawn ``n_drawn * m`` times, rounded down or up by
+    chance (Madow 1949): each draw has the distribution of the masses, and equal masses
+    are used up before one is drawn again.
+
+    Parameters
+    ----------
+    mass : tensor of shape (n_rows,)
+        Non-negative masses, float64.
+    n_drawn : int
+        Number of draws.
+    generator : torch.Generator
+        Source of the start and of the order.
+
+    Returns
+    -------
+    LongTensor of shape (n_drawn,)
+        Rows.
+    """
+    import torch
+
+    upto = mass.cumsum(0)
+    if not float(upto[-1]) > 0:
+        raise ValueError(NO_PAIRS)
+    start = torch.rand(1, generator=generator, dtype=torch.float64)
+    points = (torch.arange(n_drawn, dtype=torch.float64) + start) / n_drawn * upto[-1]
+    # Rows without mass end where they begin, so that no point falls on them; rounding
+    # may put the last point at the end.
+    last = int(torch.nonzero(mass)[-1])
+    rows = torch.searchsorted(upto, points, right=True).clamp_(max=last)
+    return rows[torch.randperm(n_drawn, generator=generator)]
+
+
+@dataclass(frozen=True)
+class AllPairsBatch:
+    """Rows and the exact risk of all their pairs.
+
+    Attributes
+    ----------
+    x : tensor of shape (1, batch_size, n_features)
+        Inputs.
+    positive, negative : tensor of shape (batch_size,)
+        How much each row counts as a positive and as a negative; float64, on the CPU.
+    risk : PairRisk
+        What is minimised.
+    """
+
+    x: torch.Tensor
+    positive: torch.Tensor
+    negative: torch.Tensor
+    risk: PairRisk
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Weight of the one loss."""
+        return self.x.new_ones(1, 1)
+
+    def shards(self) -> None:
+        """Return None: rows are compared with each other."""
+        return
+
+    def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the risk (1, 1) and its slope in the logits.
+
+        Taken in float64 on the CPU, one number a row.
+        """
+        import torch
+
+        scores = (logits[0, :, 1] - logits[0, :, 0]).double().cpu().numpy()
+        value, slope = self.risk.value_and_slope(
+            scores, self.positive.numpy(), self.negative.numpy()
+        )
+        to_score = torch.from_numpy(slope).to(logits)
+        return logits.new_full((1, 1), value), _to_logits(to_score[None])
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Drawn rows, first the positives and then as many negatives.
+
+    Attributes
+    ----------
+    x : tensor of shape (1, batch_size, n_features)
+        Inputs.
+    risk : PairRisk
+        What is minimised.
+    """
+
+    x: torch.Tensor
+    risk: PairRisk
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """Weight of the one loss."""
+        return self.x.new_ones(1, 1)
+
+    def shards(self) -> None:
+        """Return None: rows are compared with each other."""
+        return
+
+    def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the risk (1, 1) of the pairs across and its slope in the logits."""
+        scores = logits[:, :, 1] - logits[:, :, 0]
+        half = scores.shape[1] // 2
+        margins = scores[:, :half, None] - scores[:, None, half:]
+        losses, slopes = _margin_losses(margins, self.risk.surrogate)
+        # Rows whose mean loss is emphasised: negatives in a push, else positives.
+        inner = 1 if self.risk.push != 1.0 else 2
+        values, factors = self._emphasised(losses.mean(dim=inner, keepdim=True))
+        slopes = slopes * factors / half**2
+        to_scores = _concatenate([slopes.sum(dim=2), -slopes.sum(dim=1)], dim=1)
+        return values.mean(dim=(1, 2))[:, None], _to_logits(to_scores)
+
+    def _emphasised(self, mean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return g of mean losses and its derivative, as `PairRisk` has them."""
+        power, share = self.risk.push, self.risk.top_share
+        if power != 1.0:
+            return mean**power, power * mean ** (power - 1.0)
+        if share is not None:
+            scale = 1.0 / float(np.log1p(1.0 / share))
+            return scale * (mean / share).log1p(), scale / (share + mean)
+        return mean, mean.new_ones(())
+
+
+def _margin_losses(
+    margins: torch.Tensor, surrogate: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the losses of margins and their derivatives."""
+    import torch
+
+    if surrogate == "squared":
+        return (1.0 - margins) ** 2, -2.0 * (1.0 - margins)
+    if surrogate == "exponential":
+        value = (-margins).exp()
+        return value, -value
+    return torch.nn.functional.softplus(-margins), -(-margins).sigmoid()
+
+
+def _to_logits(to_scores: torch.Tensor) -> torch.Tensor:
+    """Return slopes of both logits from those of their difference."""
+    import torch
+
+    return torch.stack([-to_scores, to_scores], dim=-1)
+
+
+def _concatenate(tensors: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    import torch
+
+    return torch.cat(tensors, dim=dim)
