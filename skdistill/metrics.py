@@ -1,6 +1,6 @@
-"""Scores for class probabilities, and for the agreement of student and teacher.
+"""Scores for class probabilities, the agreement of student and teacher, and rankings.
 
-All of them take probabilities of shape ``(n_samples, n_classes)`` and average over
+Those of probabilities take arrays of shape ``(n_samples, n_classes)`` and average over
 the samples with their weights; rows of weight 0 are as if absent.
 """
 
@@ -12,10 +12,31 @@ from scipy.special import kl_div, xlogy
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight
 
+from skdistill._retrieval_metrics import (
+    coverage_at_k,
+    inverse_propensities,
+    ndcg_at_k,
+    precision_at_k,
+    psndcg_at_k,
+    psp_at_k,
+    rank_labels,
+    recall_at_k,
+)
+from skdistill._retrieval_scorer import retrieval_scorer
+
 __all__ = [
     "brier_score",
+    "coverage_at_k",
     "expected_calibration_error",
+    "inverse_propensities",
     "mean_kl_divergence",
+    "ndcg_at_k",
+    "precision_at_k",
+    "psndcg_at_k",
+    "psp_at_k",
+    "rank_labels",
+    "recall_at_k",
+    "retrieval_scorer",
     "soft_log_loss",
     "teacher_agreement_score",
 ]

@@ -47,3 +47,43 @@ def mined_row(y, f, drawn, n_kept, margin):
     phi = MARGINS[margin]
     kept = sorted((f[j] for j in drawn if j != y), reverse=True)[:n_kept]
     return phi(f[y]) + sum(phi(-fj) for fj in kept)
+
+
+# -- scores ------------------------------------------------------------------------
+
+
+def ranked(scores, k, stored=None):
+    """The k labels of the highest scores; ties in the order of the labels."""
+    labels = [j for j in range(len(scores)) if stored is None or stored[j]]
+    return sorted(labels, key=lambda j: (-scores[j], j))[:k]
+
+
+def precision_row(y, labels, k):
+    return sum(1 for j in labels if y[j]) / k
+
+
+def recall_row(y, labels):
+    return sum(1 for j in labels if y[j]) / sum(y) if sum(y) else 0.0
+
+
+def gain(y, labels, value):
+    """sum_l y / (p log2(l + 1)) over ranks l."""
+    return sum(value[j] / math.log2(rank + 2) for rank, j in enumerate(labels) if y[j])
+
+
+def ideal_gain(y, k):
+    return sum(1 / math.log2(rank + 2) for rank in range(min(k, int(sum(y)))))
+
+
+def ndcg_row(y, labels, k):
+    return gain(y, labels, [1.0] * len(y)) / ideal_gain(y, k) if sum(y) else 0.0
+
+
+def best_labels(y, value, k):
+    """The ranking with the highest propensity-scored gain."""
+    return sorted((j for j in range(len(y)) if y[j]), key=lambda j: -value[j])[:k]
+
+
+def coverage(Y, rankings):
+    found = {j for y, labels in zip(Y, rankings, strict=True) for j in labels if y[j]}
+    return len(found) / sum(1 for column in zip(*Y, strict=True) if any(column))
