@@ -263,7 +263,11 @@ def positive_mean_interval(
 
 
 def corrected_resampled_interval(
-    differences: ArrayLike, test_train_ratio: float, *, level: float = 0.95
+    differences: ArrayLike,
+    test_train_ratio: float,
+    *,
+    df: float | None = None,
+    level: float = 0.95,
 ) -> ConfidenceInterval:
     r"""Interval for a mean difference over the splits of a cross-validation.
 
@@ -282,6 +286,8 @@ def corrected_resampled_interval(
         d, of two methods on the same splits; at least two.
     test_train_ratio : float
         :math:`n_2 / n_1`, above 0: for K folds, ``1 / (K - 1)``.
+    df : float, default=None
+        Degrees of freedom, at least 1. None means J - 1.
     level : float, default=0.95
         Confidence level.
 
@@ -326,4 +332,7 @@ def corrected_resampled_interval(
         raise ValueError(f"test_train_ratio={test_train_ratio!r} must be above 0.")
     n_splits = len(values)
     error = values.std(ddof=1) * np.sqrt(1 / n_splits + test_train_ratio)
-    return t_interval(values.mean(), error, n_splits - 1, check_level(level))
+    df = n_splits - 1 if df is None else df
+    if not df >= 1:
+        raise ValueError(f"df={df!r} must be at least 1.")
+    return t_interval(values.mean(), error, df, check_level(level))

@@ -297,3 +297,12 @@ P = [[0.5, 0.5], [0.2, 0.8]]
 def test_errors_name_the_parameter(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_degrees_of_freedom_can_be_given():
+    wide = corrected_resampled_interval([1.0, 2.0, 4.0], 0.2, df=1)
+    assert wide.high - 7 / 3 > 2 * (
+        corrected_resampled_interval([1.0, 2.0, 4.0], 0.2).high - 7 / 3
+    )
+    with pytest.raises(ValueError, match="df=0 must be"):
+        corrected_resampled_interval([1.0, 2.0], 0.2, df=0)

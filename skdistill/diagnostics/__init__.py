@@ -34,25 +34,44 @@ from skdistill._risks import (
     loss_vectors,
     objective_variance,
 )
+from skdistill.diagnostics._gain import (
+    DistillationGain,
+    distillation_gain,
+    gain_from_scores,
+)
+from skdistill.diagnostics._report import (
+    ProbaScores,
+    TeacherReport,
+    TeacherSummary,
+    teacher_report,
+)
+from skdistill.diagnostics._variance import cross_fit_bias_variance
 
 __all__ = [
     "BiasVariance",
     "BrierDecomposition",
     "ClassReliability",
     "ConfidenceInterval",
+    "DistillationGain",
     "DistilledRiskError",
     "MixingDiagnostics",
     "ObjectiveVariance",
+    "ProbaScores",
     "RiskBound",
+    "TeacherReport",
+    "TeacherSummary",
     "bayes_distilled_risk",
     "break_even_sample_size",
     "brier_decomposition",
     "brier_difference",
     "class_reliability",
     "corrected_resampled_interval",
+    "cross_fit_bias_variance",
+    "distillation_gain",
     "distilled_risk",
     "distilled_risk_error",
     "empirical_risk",
+    "gain_from_scores",
     "linear_log_covering_number",
     "linear_loss_bound",
     "loss_vectors",
@@ -61,4 +80,5 @@ __all__ = [
     "optimal_mixing_weight",
     "risk_bound",
     "teacher_bias_variance",
+    "teacher_report",
 ]

@@ -1,0 +1,94 @@
+"""Out-of-fold probabilities of several estimators, on the same rows and folds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+from skdistill._distillation import DistillationClassifier
+from skdistill._folds import Folds, make_folds
+from skdistill._soft_labels import TrainingRows, own_row_proba
+from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Rows of positive weight and how estimators are cross-fitted on them.
+
+    Attributes
+    ----------
+    rows : TrainingRows
+        Inputs, labels and weights.
+    kept : ndarray of shape (n_samples,)
+        Which of the rows that the user passed they are.
+    n_passed : int
+        Number of rows that the user passed.
+    folds : list of (ndarray, ndarray)
+        Training and test rows of each fold.
+    memory, n_jobs, random_state : object
+        As in DistillationClassifier.
+    """
+
+    rows: TrainingRows
+    kept: IntArray
+    n_passed: int
+    folds: Folds
+    memory: Any
+    n_jobs: int | None
+    random_state: Any
+
+    @property
+    def weight(self) -> FloatArray:
+        """Weights of the rows, 1 where none were passed."""
+        if self.rows.weight is None:
+            return np.ones(len(self.rows.y))
+        return self.rows.weight
+
+    def proba(self, estimator: Estimator) -> FloatArray:
+        """Return the probabilities of each row by an estimator that has not seen it.
+
+        A frozen estimator scores the rows as it is.
+        """
+        owner = DistillationClassifier(
+            estimator,
+            cv=self.folds,
+            memory=self.memory,
+            n_jobs=self.n_jobs,
+            random_state=self.random_state,
+        )
+        return own_row_proba(*owner._open_stage(self.rows, {}))
+
+
+def check_rows(
+    X: InputLike, y: Any, sample_weight: Any
+) -> tuple[TrainingRows, IntArray]:
+    """Return the rows with a positive weight, and which they are."""
+    rows = DistillationClassifier()._check_rows(X, y, sample_weight)
+    kept = np.flatnonzero(rows.present())
+    if len(kept) < len(rows.y):
+        rows = rows.take(kept)
+    return rows, kept
+
+
+def open_cross_fit(
+    X: InputLike,
+    y: Any,
+    sample_weight: Any,
+    *,
+    cv: Any,
+    memory: Any,
+    n_jobs: int | None,
+    random_state: Any,
+) -> CrossFit:
+    """Check the data and draw the folds, once for all estimators."""
+    if isinstance(cv, str):
+        raise ValueError(
+            f"cv={cv!r} must be None, a number of folds, a splitter or an iterable: a "
+            "teacher can only be judged on rows that it has not seen."
+        )
+    rows, kept = check_rows(X, y, sample_weight)
+    folds = make_folds(cv, rows.labelled({}, {}))
+    return CrossFit(rows, kept, _num_samples(X), folds, memory, n_jobs, random_state)
