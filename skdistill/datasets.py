@@ -16,16 +16,21 @@ from scipy.special import expit, softmax
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from skdistill._extreme_text import dump_extreme_text, load_extreme_text
+from skdistill._retrieval_data import make_retrieval
 from skdistill._typing import FloatArray, IntArray
 from skdistill._validation import check_proba_rows
 
 __all__ = [
     "distort_proba",
     "draw_labels",
+    "dump_extreme_text",
+    "load_extreme_text",
     "make_checkerboard",
     "make_class_overlap",
     "make_gaussians",
     "make_label_noise",
+    "make_retrieval",
     "noisy_labels",
 ]
 

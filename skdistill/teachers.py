@@ -30,6 +30,7 @@ from sklearn.utils.validation import (
 )
 
 from skdistill._device import resolve_device
+from skdistill._retrieval_predictions import average_soft_labels, ranked_soft_labels
 from skdistill._scoring import (
     check_teacher,
     class_proba,
@@ -46,7 +47,12 @@ from skdistill._validation import (
     keep_fitted_on_failure,
 )
 
-__all__ = ["EnsembleTeacher", "ModuleTeacher"]
+__all__ = [
+    "EnsembleTeacher",
+    "ModuleTeacher",
+    "average_soft_labels",
+    "ranked_soft_labels",
+]
 
 
 class ModuleTeacher(ClassifierMixin, BaseEstimator):
