@@ -114,7 +114,11 @@ def plot(results):
     hollow = {"color": PAPER, "fillstyle": "none", "linestyle": ":"}
     axes[0].plot(EXPONENTS, PAPER_STUDENT, marker="o", label="paper", **hollow)
     axes[0].plot(
-        EXPONENTS, mean(results, "teacher accuracy"), "k--", linewidth=1, label="teacher"
+        EXPONENTS,
+        mean(results, "teacher accuracy"),
+        "k--",
+        linewidth=1,
+        label="teacher",
     )
     style["label"] = "log-loss on test labels"
     draw(axes[1], EXPONENTS, results["teacher log-loss"], **style)

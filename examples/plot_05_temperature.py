@@ -178,9 +178,7 @@ EXPERIMENT = Experiment(
     section="Temperature of an over-confident network, Figure 4",
     run=run,
     curves=[
-        Curve(
-            "teacher's Brier", "Brier", TEMPERATURES, PAPER_BRIER, comparable=False
-        ),
+        Curve("teacher's Brier", "Brier", TEMPERATURES, PAPER_BRIER, comparable=False),
         Curve(LINEAR, LINEAR, TEMPERATURES, PAPER_STUDENT, comparable=False),
         Curve(NETWORK, NETWORK, TEMPERATURES, PAPER_STUDENT, comparable=False),
     ],

@@ -110,7 +110,7 @@ def best_log_loss(results):
 
 CRITERIA = [
     Criterion(
-        "premise: the widest teacher is more accurate than that of the best log-loss, by",
+        "premise: the widest teacher is more accurate than that of best log-loss, by",
         lambda r: (
             mean(r, "teacher accuracy")[-1]
             - mean(r, "teacher accuracy")[best_log_loss(r)]

@@ -13,12 +13,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from skdistill import DistillationClassifier, DistillationClassifierCV
+from skdistill.datasets import make_class_overlap
+from skdistill.diagnostics import (
+    mixing_diagnostics,
+    objective_variance,
+    teacher_bias_variance,
+)
 from skdistill.metrics import expected_calibration_error
 from skdistill.plotting import (
+    BiasVarianceDisplay,
     ClassGainDisplay,
     LossCurveDisplay,
+    ObjectiveVarianceDisplay,
     ReliabilityDisplay,
     SearchSurfaceDisplay,
 )
@@ -410,6 +419,174 @@ def test_loss_curve_errors(three_classes):
         LossCurveDisplay.from_estimator([])
     with pytest.raises(ValueError, match=r"no loss_curves for \['b'\]"):
         LossCurveDisplay({"a": [1.0]}, {"b": [1.0]})
+
+
+# -- variance of the objective ------------------------------------------------------
+
+
+def test_objective_variance_of_a_teacher(two_models):
+    y, proba = two_models
+    sizes = np.array([10.0, 50.0, 1e4])
+    display = ObjectiveVarianceDisplay.from_predictions(
+        y, proba["teacher"], proba["student"], n_samples=sizes
+    )
+    variance = objective_variance(proba["teacher"], proba["student"], y=y, n_samples=1)
+    mixing = mixing_diagnostics(y, proba["teacher"], proba["student"])
+    bias = mixing.bias.estimate**2 - mixing.bias.standard_error**2
+    assert display.squared_bias == pytest.approx(max(bias, 0))
+    np.testing.assert_allclose(display.one_hot_error, float(variance.one_hot) / sizes)
+    np.testing.assert_allclose(
+        display.soft_error, float(variance.soft) / sizes + display.squared_bias
+    )
+    drawn = display.lines_["one_hot"].get_xydata()
+    np.testing.assert_array_equal(drawn, np.c_[sizes, display.one_hot_error])
+    assert display.ax_.get_xlabel() == "number of rows N"
+    assert "nats²" in display.ax_.get_ylabel()
+
+
+def test_objective_variance_crosses_at_the_break_even_size():
+    """Where the lines meet is N*, which is marked if it is within the axes."""
+    X, y, _ = make_class_overlap(2000, random_state=0)
+    student = LogisticRegression().fit(X[:100], y[:100])
+    teacher = LogisticRegression(C=0.01).fit(X[100:200], y[100:200])
+    n_star = mixing_diagnostics(
+        y, teacher.predict_proba(X), student.predict_proba(X)
+    ).break_even.estimate
+    _, ax = plt.subplots()
+    display = ObjectiveVarianceDisplay.from_estimator(
+        student, X, y, teacher=teacher, n_samples=[n_star / 10, n_star], ax=ax
+    )
+    assert display.ax_ is ax
+    assert display.soft_error[1] == pytest.approx(display.one_hot_error[1])
+    assert display.soft_error[0] < display.one_hot_error[0]
+    assert text_of(ax)[-1] == f"equal at N* = {n_star:,.0f}"
+    beyond = ObjectiveVarianceDisplay.from_estimator(
+        student, X, y, teacher=teacher, n_samples=[2 * n_star, 3 * n_star]
+    )
+    assert text_of(beyond.ax_) == ["labels", "the teacher", "the teacher: variance"]
+
+
+def test_objective_variance_of_true_probabilities(two_models):
+    _, proba = two_models
+    display = ObjectiveVarianceDisplay.from_predictions(
+        None, proba["teacher"], proba["student"]
+    )
+    assert display.squared_bias == 0
+    assert (display.soft_error < display.one_hot_error).all()  # Lemma 1
+    assert text_of(display.ax_) == ["labels", "true probabilities"]
+
+
+def test_objective_variance_errors(two_models):
+    y, proba = two_models
+    teacher, student = proba["teacher"], proba["student"]
+    with pytest.raises(ValueError, match="single row, n_samples=1; got that of 120"):
+        ObjectiveVarianceDisplay(objective_variance(teacher, student))
+    with pytest.raises(ValueError, match="n_samples must be positive numbers"):
+        ObjectiveVarianceDisplay.from_predictions(y, teacher, student, n_samples=[0])
+    with pytest.raises(ValueError, match="soft_labels has shape"):
+        ObjectiveVarianceDisplay.from_predictions(y, teacher[:9], student)
+
+
+# -- bias and variance ----------------------------------------------------------------
+
+
+def test_bias_variance_of_fits(soft_labels):
+    rng = np.random.default_rng(5)
+    fits = {name: rng.dirichlet([2, 1, 1], (4, 120)) for name in ("a", "b")}
+    scores = {"a": [1.0, 3.0], "b": [2.0, 2.0]}
+    display = BiasVarianceDisplay.from_predictions(
+        soft_labels, fits, scores, score_name="AUC"
+    )
+    for i, name in enumerate(fits):
+        expected = teacher_bias_variance(fits[name], soft_labels)
+        assert display.parts[name] == expected
+        for field in ("squared_error", "squared_bias", "variance"):
+            drawn = display.lines_[field].get_ydata()[i]
+            assert drawn == getattr(expected, field)
+    np.testing.assert_array_equal(display.lines_["student"].get_ydata(), [2.0, 2.0])
+    assert display.axes_[1].get_ylabel() == "AUC of the student"
+    assert [t.get_text() for t in display.axes_[1].get_xticklabels()] == ["a", "b"]
+    assert text_of(display.ax_)[0] == "squared error"
+
+
+def test_bias_variance_with_labels_says_so(three_classes, soft_labels):
+    _, y = three_classes
+    _, axes = plt.subplots(2, 1)
+    display = BiasVarianceDisplay.from_predictions(
+        y, {"a": [soft_labels, soft_labels]}, {"a": [0.0]}, ax=axes
+    )
+    assert list(display.axes_) == list(axes)
+    assert display.parts["a"].variance == 0
+    assert text_of(display.ax_)[:2] == [
+        "squared error + label noise",
+        "squared bias + label noise",
+    ]
+
+
+def test_bias_variance_of_estimators():
+    """Deeper trees have less bias and more variance; students are scored as told."""
+    X, y, _ = make_class_overlap(600, random_state=0)
+    X_test, y_test, bayes_proba = make_class_overlap(300, random_state=1)
+    names = np.array(["c", "a", "b"])
+    order = np.argsort(names)
+    teachers = {
+        f"depth {d}": DecisionTreeClassifier(max_depth=d, random_state=0)
+        for d in (1, 8)
+    }
+    display = BiasVarianceDisplay.from_estimator(
+        teachers,
+        X,
+        names[y],
+        X_test,
+        names[y_test],
+        student=LinearStudent(),
+        bayes_proba=bayes_proba[:, order],
+        n_fits=3,
+        random_state=0,
+    )
+    shallow, deep = display.parts.values()
+    assert shallow.squared_bias > deep.squared_bias
+    assert shallow.variance < deep.variance
+    assert [len(scores) for scores in display.student_scores.values()] == [3, 3]
+    assert display.axes_[1].get_ylabel() == "negative log loss of the student"
+    again = BiasVarianceDisplay.from_estimator(
+        teachers,
+        X,
+        names[y],
+        X_test,
+        names[y_test],
+        student=LinearStudent(),
+        scoring=lambda student, X, y: student.score(X, y) + 1,
+        n_fits=3,
+        random_state=0,
+    )
+    assert all((scores > 1.2).all() for scores in again.student_scores.values())
+    # The labels' noise is the same for both teachers.
+    first, second = again.parts.values()
+    assert first.variance == pytest.approx(shallow.variance)
+    assert first.squared_bias - second.squared_bias == pytest.approx(
+        shallow.squared_bias - deep.squared_bias, abs=0.06
+    )
+
+
+def test_bias_variance_errors(three_classes, soft_labels):
+    X, y = three_classes
+    fits = {"a": [soft_labels, soft_labels]}
+    with pytest.raises(ValueError, match="student_scores must have the names"):
+        BiasVarianceDisplay.from_predictions(soft_labels, fits, {"b": [1.0]})
+    with pytest.raises(ValueError, match="with two fits at least"):
+        BiasVarianceDisplay.from_predictions(soft_labels, {"a": soft_labels}, {"a": 1})
+    tree = DecisionTreeClassifier()
+    with pytest.raises(ValueError, match="teachers must map names to teachers"):
+        BiasVarianceDisplay.from_estimator(tree, X, y, X, y)
+    with pytest.raises(ValueError, match="n_fits=1 must be between 2 and"):
+        BiasVarianceDisplay.from_estimator({"a": tree}, X, y, X, y, n_fits=1)
+    with pytest.raises(TypeError, match="teacher must be"):
+        BiasVarianceDisplay.from_estimator({"a": StandardScaler()}, X, y, X, y)
+    with pytest.raises(ValueError, match="ax must hold 2 axes, got 1"):
+        BiasVarianceDisplay.from_predictions(
+            soft_labels, fits, {"a": [1.0]}, ax=plt.subplots()[1]
+        )
 
 
 # -- matplotlib -------------------------------------------------------------------

@@ -139,3 +139,21 @@ def tidy(ax: Any) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
+
+
+def score_name(scoring: Any) -> str:
+    """Return what to call a score, as scikit-learn names its scorers.
+
+    Parameters
+    ----------
+    scoring : str or callable
+        What the user passed.
+
+    Returns
+    -------
+    str
+        The name in words, "score" for a function.
+    """
+    if not isinstance(scoring, str):
+        return "score"
+    return scoring.replace("neg_", "negative ").replace("_", " ")

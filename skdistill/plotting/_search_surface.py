@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill.plotting._base import one_axes
+from skdistill.plotting._base import one_axes, score_name
 
 
 class SearchSurfaceDisplay:
@@ -132,7 +132,7 @@ class SearchSurfaceDisplay:
             temperatures,
             mixing_weights,
             chosen=divmod(int(estimator.best_index_), len(mixing_weights)),
-            score_name=_score_name(estimator.scoring),
+            score_name=score_name(estimator.scoring),
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -219,13 +219,6 @@ class SearchSurfaceDisplay:
                 linewidth=2.5,
             )
         )
-
-
-def _score_name(scoring: Any) -> str:
-    """Return what to call a score, as scikit-learn names its scorers."""
-    if not isinstance(scoring, str):
-        return "score"
-    return scoring.replace("neg_", "negative ").replace("_", " ")
 
 
 def _written(temperature: float | str) -> str:
