@@ -16,6 +16,7 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
 from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -71,6 +72,7 @@ class StudentClassifier(
     ) -> BaseStudent:
         """Return an unfitted student that suits each temperature and mixing weight."""
         student = as_student(self.student, random_state=self.random_state)
+        student._takes_missing = get_tags(self).input_tags.allow_nan
         student._validate_params()
         student._before_fit()
         same = self.student_temperature == "same"

@@ -356,6 +356,7 @@ class DistillationClassifierCV(StudentClassifier):
         """Train the best candidate on all rows."""
         task = context.subcontext(task_name="refit")
         student = clone(grid.student)
+        student._takes_missing = grid.student._takes_missing
         with task.propagate_callback_context(student):
             task.call_on_fit_task_begin(estimator=self, X=grid.rows.X, y=grid.rows.y)
             self._fit_best(grid, best, student)

@@ -15,6 +15,7 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import get_tags
 from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -264,6 +265,7 @@ class DistillationRanker(
     def _new_student(self) -> BaseStudent:
         """Return an unfitted student that can be trained on pairs."""
         student = as_student(self.student, random_state=self.random_state)
+        student._takes_missing = get_tags(self).input_tags.allow_nan
         student._validate_params()
         student._before_fit()
         if not student._takes_pairs():

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from skdistill._front import Front
 from skdistill._typing import FloatArray
 
 if TYPE_CHECKING:
@@ -166,6 +167,18 @@ def cross_entropy_and_slope(
     return losses, slope.transpose(1, 2) if rows_last else slope
 
 
+class _BehindFront(NamedTuple):
+    """A batch as the first layer takes it.
+
+    The layers' weights have the front's factors; its cosines, if there is one, are for
+    its slopes.
+    """
+
+    x: torch.Tensor
+    layers: list[tuple[torch.Tensor, torch.Tensor]]
+    cosines: torch.Tensor
+
+
 class MLPStack:
     """Multilayer perceptrons as batched matrix products, with their own backward pass.
 
@@ -186,6 +199,8 @@ class MLPStack:
         Type of the parameters.
     product_dtype : torch.dtype or None, default=None
         Type that matrix products are taken in, if another.
+    front : Front or None, default=None
+        Appends inputs to those of the first layer. Its parameters come first.
     """
 
     def __init__(
@@ -197,15 +212,22 @@ class MLPStack:
         device: str,
         dtype: torch.dtype,
         product_dtype: torch.dtype | None = None,
+        front: Front | None = None,
     ) -> None:
         import torch
 
         self.n_members = len(generators)
         self.activation = activation
+        self.front = front
+        self._n_front = 0
+        if front is not None:
+            layer_sizes = (front.n_out, *layer_sizes[1:])
+            self._n_front = front.n_parameters
+            front.to(device, dtype)
         self.layer_sizes = tuple(layer_sizes)
         self.product_dtype = dtype if product_dtype is None else product_dtype
         self._mixed = self.product_dtype != dtype
-        members = [_draw_parameters(layer_sizes, g) for g in generators]
+        members = [_draw_parameters(layer_sizes, g, front) for g in generators]
         self.training_members = np.arange(self.n_members)
         self._bind(torch.stack(members).to(device=device, dtype=dtype))
         self._kept = self._flat.clone()
@@ -222,7 +244,7 @@ class MLPStack:
 
     def _views(self, flat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return weights (G, in, out) and biases (G, 1, out) as views."""
-        layers, start = [], 0
+        layers, start = [], self._n_front
         for n_in, n_out in pairwise(self.layer_sizes):
             weight = flat[:, start : start + n_in * n_out]
             start += n_in * n_out
@@ -239,19 +261,37 @@ class MLPStack:
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (G, batch_size, n_classes) of a batch."""
-        return self._activations(x)[-1]
+        import torch
 
-    def _activations(self, x: torch.Tensor) -> list[torch.Tensor]:
+        if self.front is None:
+            return self._activations(x, self._layers)[-1]
+        parts = x.split(self.front.max_rows(len(x)), dim=1)
+        inputs = [self._behind_front(part) for part in parts]
+        return torch.cat([self._activations(i.x, i.layers)[-1] for i in inputs], dim=1)
+
+    def _behind_front(self, x: torch.Tensor) -> _BehindFront:
+        """Return what the first layer takes, and its weights as they apply to it."""
+        if self.front is None:
+            return _BehindFront(x, self._layers, x)
+        parameters = self._flat[:, : self._n_front]
+        x, cosines = self.front.forward(parameters, x)
+        (weight, bias), *others = self._layers
+        weight = self.front.scaled(parameters, weight)
+        return _BehindFront(x, [(weight, bias), *others], cosines)
+
+    def _activations(
+        self, x: torch.Tensor, layers: list[tuple[torch.Tensor, torch.Tensor]]
+    ) -> list[torch.Tensor]:
         """Return the input, the outputs of the hidden layers, and the logits."""
         import torch
 
         outputs = [self._in_products(x).expand(len(self._flat), -1, -1)]
-        for weight, bias in self._layers[:-1]:
+        for weight, bias in layers[:-1]:
             hidden = torch.baddbmm(
                 self._in_products(bias), outputs[-1], self._in_products(weight)
             )
             outputs.append(_activate_(hidden, self.activation))
-        weight, bias = self._layers[-1]
+        weight, bias = layers[-1]
         if self._mixed:
             last = torch.bmm(outputs[-1], self._in_products(weight))
             outputs.append(last.to(bias.dtype) + bias)
@@ -293,7 +333,8 @@ class MLPStack:
         """Back-propagate some rows into one gradient buffer; return their losses."""
         import torch
 
-        outputs = self._activations(batch.x)
+        x, layers, cosines = self._behind_front(batch.x)
+        outputs = self._activations(x, layers)
         losses, slope = batch.loss_and_slope(outputs[-1])
         for i in range(len(self._layers) - 1, -1, -1):
             to_weight, to_bias = self._slopes[shard][i]
@@ -305,9 +346,21 @@ class MLPStack:
             else:
                 torch.bmm(inputs, slope, out=to_weight)
             if i:
-                weight = self._in_products(self._layers[i][0])
+                weight = self._in_products(layers[i][0])
                 slope = torch.bmm(slope, weight.transpose(1, 2))
                 slope = _through_activation(slope, outputs[i], self.activation)
+        if self.front is not None:
+            # Of the first layer's inputs only those that the front has appended.
+            weight = self._in_products(layers[0][0][:, self.front.n_in :])
+            slope = torch.bmm(slope, weight.transpose(1, 2))
+            self.front.backward(
+                self._flat[:, : self._n_front],
+                cosines,
+                slope.to(self._flat.dtype),
+                self._layers[0][0],
+                self._slopes[shard][0][0],
+                self._gradients[shard][:, : self._n_front],
+            )
         return losses
 
     def training(self, mode: bool) -> None:
@@ -328,16 +381,34 @@ class MLPStack:
         self._bind(self._flat[rows])
 
     def kept(self, member: int) -> tuple[list[FloatArray], list[FloatArray]]:
-        """Return the remembered coefficients and intercepts of a member, as numpy."""
-        return _as_layers(self._views(self._kept), member)
+        """Return the remembered coefficients and intercepts of a member, as numpy.
+
+        The coefficients begin with those of the front's embeddings, if it has one. Its
+        factors are in those of the first layer.
+        """
+        return self._as_numpy(self._kept, member)
 
     def current(self, member: int) -> tuple[list[FloatArray], list[FloatArray]]:
         """Return the present coefficients and intercepts of a member, as numpy."""
-        return _as_layers(self._layers, member)
+        return self._as_numpy(self._flat, member)
+
+    def _as_numpy(
+        self, flat: torch.Tensor, member: int
+    ) -> tuple[list[FloatArray], list[FloatArray]]:
+        layers = self._views(flat)
+        if self.front is None:
+            return _as_layers(layers, member)
+        parameters = flat[:, : self._n_front]
+        layers[0] = (self.front.scaled(parameters, layers[0][0]), layers[0][1])
+        coefs, intercepts = _as_layers(layers, member)
+        embedding = self.front.coefs(parameters)[member].cpu().numpy().copy()
+        return [embedding, *coefs], intercepts
 
 
 def _draw_parameters(
-    layer_sizes: Sequence[int], generator: torch.Generator
+    layer_sizes: Sequence[int],
+    generator: torch.Generator,
+    front: Front | None = None,
 ) -> torch.Tensor:
     """Draw one member's parameters, uniform in plus or minus 1 / sqrt(n_in).
 
@@ -347,7 +418,7 @@ def _draw_parameters(
     """
     import torch
 
-    parts = []
+    parts = [] if front is None else [front.draw_parameters(generator)]
     for n_in, n_out in pairwise(layer_sizes):
         n_drawn = (n_in + 1) * n_out
         drawn = torch.rand(n_drawn, generator=generator, dtype=torch.float64)

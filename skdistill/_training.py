@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,6 +45,8 @@ class Settings:
         Improvement of the monitored loss that counts.
     n_iter_no_change : int
         Epochs without such an improvement after which a member stops.
+    averaging : bool, default=False
+        Whether to score and keep an average of the parameters over the last steps.
     """
 
     max_iter: int
@@ -53,6 +55,7 @@ class Settings:
     weight_decay: float
     tol: float
     n_iter_no_change: int
+    averaging: bool = False
 
 
 @dataclass(frozen=True)
@@ -242,19 +245,24 @@ def train(
     with torch_threads(N_THREADS), _shard_worker(stack, data, settings) as pool:
         if optimizer is None:
             optimizer = AdamW(stack.parameters(), settings)
+        average = Average(stack.parameters()) if settings.averaging else None
         for _ in range(settings.max_iter):
             if hook is not None:
                 hook.begin()
-            loss = _epoch(stack, data, settings, generators, optimizer, pool)
-            validation = _validate(stack, data)
-            stack.keep(watch.update(stack.training_members, loss, validation))
-            stop = hook.end() if hook is not None else False
+            loss = _epoch(stack, data, settings, generators, optimizer, average, pool)
+            with _averaged(average):
+                validation = _validate(stack, data)
+                stack.keep(watch.update(stack.training_members, loss, validation))
+                stop = hook.end() if hook is not None else False
             if stop or not watch.active.any():
                 break
             going_on = watch.active[stack.training_members]
             if 2 * going_on.sum() <= len(going_on):
-                data, generators = _narrow(stack, data, generators, optimizer, going_on)
-        stack.keep(watch.unfinished())
+                data, generators = _narrow(
+                    stack, data, generators, optimizer, average, going_on
+                )
+        with _averaged(average):
+            stack.keep(watch.unfinished())
     return watch.history
 
 
@@ -330,12 +338,80 @@ class AdamW:
         self.second = [moment[rows] for moment in self.second]
 
 
+class Average:
+    """The average of the parameters over the last steps.
+
+    Parameters
+    ----------
+    parameters : list of tensor
+        What is trained.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor]) -> None:
+        self.parameters = parameters
+        self.means = [parameter.detach().clone() for parameter in parameters]
+        self.n_steps = 0
+
+    def update(self) -> None:
+        """Take the parameters after a step into account."""
+        import torch
+
+        self.n_steps += 1
+        share = averaging_share(self.n_steps)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.means, self.parameters, share)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the averages in the place of the parameters."""
+        present = [parameter.detach().clone() for parameter in self.parameters]
+        for parameter, mean in zip(self.parameters, self.means, strict=True):
+            parameter.detach().copy_(mean)
+        yield
+        for parameter, value in zip(self.parameters, present, strict=True):
+            parameter.detach().copy_(value)
+
+    def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
+        """Go on with some members, whose parameters are `parameters`."""
+        self.parameters = parameters
+        self.means = [mean[rows] for mean in self.means]
+
+
+def _averaged(average: Average | None) -> AbstractContextManager[None]:
+    return nullcontext() if average is None else average.in_place()
+
+
+def averaging_share(n_steps: int) -> float:
+    r"""Return the share of the newest parameters in their average.
+
+    :math:`9 / (t + 8)`: polynomial-decay averaging, Section 4 of [1]_ with
+    :math:`\eta = 8`. About the last tenth of the steps counts, however many they are.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps t taken so far, at least 1.
+
+    Returns
+    -------
+    float
+        The share; 1 for the first.
+
+    References
+    ----------
+    .. [1] Shamir, Zhang, "Stochastic gradient descent for non-smooth optimization:
+           convergence results and optimal averaging schemes", ICML 2013.
+    """
+    return 9 / (n_steps + 8)
+
+
 def _epoch(
     stack: Stack,
     data: TrainingData,
     settings: Settings,
     generators: Sequence[torch.Generator],
     optimizer: Optimizer,
+    average: Average | None,
     pool: Executor | None,
 ) -> NDArray[np.float64]:
     """Take one pass over the training rows; return each member's mean loss."""
@@ -349,6 +425,8 @@ def _epoch(
     for batch, share in data.epoch(settings.batch_size, generators):
         losses = stack.gradient(batch, pool)
         optimizer.step()
+        if average is not None:
+            average.update()
         loss.add_((losses * batch.weight).sum(dim=1), alpha=share)
     return _to_numpy(loss)
 
@@ -358,6 +436,7 @@ def _narrow(
     data: TrainingData,
     generators: Sequence[torch.Generator],
     optimizer: Optimizer,
+    average: Average | None,
     going_on: NDArray[np.bool_],
 ) -> tuple[TrainingData, Sequence[torch.Generator]]:
     """Let the members that have finished leave the stack.
@@ -372,6 +451,8 @@ def _narrow(
     if all(old is new for old, new in zip(before, stack.parameters(), strict=True)):
         return data, generators
     optimizer.narrow(stack.parameters(), rows)
+    if average is not None:
+        average.narrow(stack.parameters(), rows)
     if len(generators) > 1:
         generators = [generators[int(i)] for i in np.flatnonzero(going_on)]
     return data.narrowed(rows), generators

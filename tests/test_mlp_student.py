@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits, make_classification
 
 from skdistill.students import LinearStudent, MLPStudent
+from skdistill.students._tables import TableEncoder
 
 FULL_BATCH = MLPStudent(
     (8,),
@@ -49,7 +50,9 @@ def variant(student, **params):
 
 
 def parameters(student):
-    return [*student.coefs_, *student.intercepts_]
+    embedding = student.embedding_coefs_
+    first = [] if embedding is None else [embedding]
+    return [*first, *student.coefs_, *student.intercepts_]
 
 
 def assert_same_bytes(first, second):
@@ -299,9 +302,11 @@ def test_only_the_ratios_of_weights_matter():
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_no_hidden_layer_is_the_linear_model(n_classes):
     X, y = data(n_classes=n_classes)
-    P = softmax(0.5 * X[:, :n_classes], axis=1)
+    scaled = TableEncoder(scaled=True).fit(X, np.ones(len(X))).transform(X)
+    P = softmax(0.5 * scaled[:, :n_classes], axis=1)
     student = MLPStudent(
         (),
+        numeric_embedding=None,
         batch_size=None,
         max_iter=1500,
         learning_rate_init=0.02,
@@ -312,8 +317,8 @@ def test_no_hidden_layer_is_the_linear_model(n_classes):
         dtype="float64",
         random_state=0,
     ).fit(X, y, soft_labels=P)
-    linear = LinearStudent(C=np.inf, tol=1e-8).fit(X, y, soft_labels=P)
-    assert_allclose(student.predict_proba(X), linear.predict_proba(X), atol=1e-3)
+    linear = LinearStudent(C=np.inf, tol=1e-8).fit(scaled, y, soft_labels=P)
+    assert_allclose(student.predict_proba(X), linear.predict_proba(scaled), atol=3e-3)
 
 
 def test_soft_labels_are_learned_down_to_their_entropy():
@@ -353,7 +358,7 @@ def test_constant_columns_are_harmless():
     student = clone(FULL_BATCH).fit(np.hstack([X, constant]), y)
     proba = student.predict_proba(np.hstack([X, constant]))
     assert np.isfinite(proba).all()
-    assert student.scale_[-1] == 1.0
+    assert student.encoder_.scale_[-1] == np.inf
     assert (proba.argmax(axis=1) == y).mean() > 0.5
 
 
@@ -383,7 +388,11 @@ def test_prediction_is_the_forward_pass_of_the_coefficients(
     X, y = data()
     names = np.array(["a", "b", "c"])
     student = MLPStudent(
-        hidden_layer_sizes, activation=activation, max_iter=3, random_state=0
+        hidden_layer_sizes,
+        activation=activation,
+        numeric_embedding=None,
+        max_iter=3,
+        random_state=0,
     ).fit(X, names[y])
     functions = {
         "identity": lambda z: z,
@@ -391,7 +400,7 @@ def test_prediction_is_the_forward_pass_of_the_coefficients(
         "relu": torch.relu,
         "tanh": torch.tanh,
     }
-    hidden = torch.from_numpy((X - student.mean_) / student.scale_)
+    hidden = torch.from_numpy(student.encoder_.transform(X))
     layers = list(zip(student.coefs_, student.intercepts_, strict=True))
     assert [coef.shape[0] for coef, _ in layers] == [6, *hidden_layer_sizes]
     for i, (coef, intercept) in enumerate(layers):
@@ -461,7 +470,9 @@ def test_an_impossible_setting_is_an_error_that_names_it(params):
 
 def test_the_pickle_is_small():
     X, y = load_digits(return_X_y=True)
-    student = MLPStudent((64,), max_iter=2, random_state=0).fit(X, y)
+    student = MLPStudent((64,), numeric_embedding=None, max_iter=2, random_state=0).fit(
+        X, y
+    )
     assert sum(array.size for array in parameters(student)) == 64 * 64 + 64 + 650
     assert len(pickle.dumps(student)) < 40_000
 
@@ -481,8 +492,10 @@ def test_nothing_stored_needs_torch():
     assert_array_equal(loaded.predict_proba(X), student.predict_proba(X))
     for name in ("coefs_", "intercepts_"):
         assert all(type(array) is np.ndarray for array in getattr(student, name))
-    for name in ("mean_", "scale_", "loss_curve_", "classes_"):
+    for name in ("embedding_coefs_", "frequencies_", "loss_curve_", "classes_"):
         assert type(getattr(student, name)) is np.ndarray
+    for name in ("centre_", "scale_", "numeric_"):
+        assert type(getattr(student.encoder_, name)) is np.ndarray
 
 
 # -- interrupts and threads ----------------------------------------------------------
@@ -582,10 +595,15 @@ def test_a_wide_network_in_full_batches_follows_the_exact_gradient():
     """An epoch's loss falls to first order by the step times the gradient's length."""
     X, y = data(600)
     student = variant(
-        WIDE, batch_size=None, max_iter=2, dtype="float64", early_stopping=False
+        WIDE,
+        numeric_embedding=None,
+        batch_size=None,
+        max_iter=2,
+        dtype="float64",
+        early_stopping=False,
     )
     student.set_params(learning_rate_init=1e-7, weight_decay=0.0).fit(X, y)
-    hidden = torch.from_numpy((X - student.mean_) / student.scale_)
+    hidden = torch.from_numpy(student.encoder_.transform(X))
     tensors = [torch.from_numpy(a).requires_grad_() for a in parameters(student)]
     coefs, intercepts = tensors[:3], tensors[3:]
     for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):

@@ -212,6 +212,8 @@ def test_an_mlp_is_small():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(100, 64)), np.arange(100) % 10
     student = MLPStudent(hidden_layer_sizes=(64,), max_iter=3, random_state=0)
+    assert size_of(student.fit(X, y)) < 90_000
+    student.set_params(numeric_embedding=None)
     assert size_of(student.fit(X, y)) < 40_000
 
 

@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.metrics import log_loss
 
 import skdistill.students._mlp as mlp
 from skdistill import _stack, _training
@@ -81,7 +82,9 @@ def fit_alone(student, problem, objectives):
 
 
 def parameters(student):
-    return [*student.coefs_, *student.intercepts_]
+    embedding = student.embedding_coefs_
+    first = [] if embedding is None else [embedding]
+    return [*first, *student.coefs_, *student.intercepts_]
 
 
 def assert_same_fits(stacked, alone, atol=1e-10):
@@ -212,7 +215,7 @@ def test_a_finished_member_may_not_disturb_the_others():
 
 @pytest.mark.parametrize("student", [STUDENT, EARLY], ids=["all epochs", "early"])
 def test_the_number_of_threads_changes_nothing(student, stack_sizes, monkeypatch):
-    monkeypatch.setattr(mlp, "STACK_CACHE_BYTES", 5000)
+    monkeypatch.setattr(mlp, "STACK_CACHE_BYTES", 20_000)
     problem = make_problem(weighted=True)
     objectives = make_objectives(problem)
     one, two = (student._fit_many(problem, objectives, n) for n in (1, 2))
@@ -229,6 +232,7 @@ def test_how_a_grid_is_cut_into_stacks_changes_nothing(
     objectives = make_objectives(problem)
     whole = EARLY._fit_many(problem, objectives)
     n_parameters = sum(p.size for p in parameters(whole[0]))
+    n_parameters += whole[0].coefs_[0].shape[0]  # the inputs' factors
     n_targets = len(problem.codes) * len(problem.classes)
     one = 8 * (4 * n_parameters if limit == "STACK_CACHE_BYTES" else 2 * n_targets)
     monkeypatch.setattr(mlp, limit, size * one)
@@ -744,3 +748,70 @@ def test_the_objective_is_the_distillation_loss(seed):
     )
     (rows * torch.from_numpy(weight)).sum().backward()
     assert_allclose(slope[0], z.grad, rtol=1e-10, atol=1e-12)
+
+
+# -- averaged steps ------------------------------------------------------------------
+
+
+def test_the_average_is_that_of_the_formula():
+    """Weights by recursion against the sum they stand for."""
+    rng = np.random.default_rng(0)
+    steps = rng.normal(size=(40, 3, 5))
+    parameter = torch.zeros(3, 5, dtype=torch.float64)
+    average = _training.Average([parameter])
+    for values in steps:
+        parameter.copy_(torch.from_numpy(values))
+        average.update()
+    shares = [_training.averaging_share(t) for t in range(1, 41)]
+    weights = [
+        s * np.prod([1 - r for r in shares[t + 1 :]]) for t, s in enumerate(shares)
+    ]
+    assert_allclose(sum(weights), 1, rtol=1e-12)
+    assert_allclose(average.means[0], np.tensordot(weights, steps, 1), atol=1e-12)
+    # Polynomial decay: the weight of step t grows as t^8, so late steps count.
+    assert sum(weights[20:]) > 0.99
+    with average.in_place():
+        assert_allclose(parameter, average.means[0])
+    assert_allclose(parameter, steps[-1])
+    average.narrow([parameter[[2]]], torch.tensor([2]))
+    assert average.means[0].shape == (1, 5)
+
+
+def test_averaged_steps_score_better_on_noisy_labels():
+    problem = make_problem(n_samples=400)
+    X, y = problem.X, problem.y
+    losses = {}
+    for averaging in (False, True):
+        student = MLPStudent(
+            (16,),
+            averaging=averaging,
+            learning_rate_init=0.1,
+            batch_size=16,
+            max_iter=15,
+            early_stopping=True,
+            validation_fraction=0.3,
+            random_state=0,
+        ).fit(X[:300], y[:300])
+        losses[averaging] = log_loss(y[300:], student.predict_proba(X[300:]))
+    assert losses[True] < 0.95 * losses[False]
+
+
+def test_steps_on_all_rows_are_not_averaged():
+    problem = make_problem()
+    options = {"batch_size": None, "max_iter": 5, "early_stopping": False}
+    fits = [
+        MLPStudent((4,), averaging=a, random_state=0, **options).fit(
+            problem.X, problem.y
+        )
+        for a in (False, True)
+    ]
+    assert_same_bytes(fits[:1], fits[1:])
+
+
+def test_an_averaged_member_of_a_stack_ends_as_it_would_alone():
+    student = clone(EARLY).set_params(averaging=True, batch_size=16)
+    problem = make_problem(weighted=True)
+    objectives = make_objectives(problem)
+    stacked = student._fit_many(problem, objectives)
+    assert len({member.n_iter_ for member in stacked}) > 1
+    assert_same_fits(stacked, fit_alone(student, problem, objectives))

@@ -211,6 +211,9 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     _doc_link_module = "skdistill"
 
+    #: False where the soft labels are a teacher's that takes no missing values.
+    _takes_missing = True
+
     @keep_fitted_on_failure
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(

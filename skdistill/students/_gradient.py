@@ -79,6 +79,10 @@ class GradientStudent(BaseStudent):
         """Return the type of parameters and inputs."""
         return self.dtype
 
+    def _averages_steps(self) -> bool:
+        """Return whether the parameters are averaged over the last steps."""
+        return False
+
     def _prepare(self, problem: Problem) -> FloatArray:
         """Return the network's inputs; sets what prediction needs to do the same."""
         inputs: FloatArray = problem.X
@@ -136,13 +140,16 @@ class GradientStudent(BaseStudent):
         from skdistill._training import Settings
 
         n_train = data.train_rows.shape[1]
+        batch_size = n_train if self.batch_size is None else self.batch_size
         return Settings(
             max_iter=self.max_iter,
-            batch_size=n_train if self.batch_size is None else self.batch_size,
+            batch_size=batch_size,
             learning_rate=self.learning_rate_init,
             weight_decay=self.weight_decay,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
+            # Steps on all rows have no noise that an average could take away.
+            averaging=self._averages_steps() and batch_size < n_train,
         )
 
     def _tensors(

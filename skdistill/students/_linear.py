@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, hstack, issparse
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
-from sklearn.utils.validation import validate_data
 
 from skdistill._typing import FloatArray, InputLike
 from skdistill.students._base import BaseStudent, Iterations, Problem, Terms
+from skdistill.students._tables import TableEncoder, check_table
 
 #: Rows predicted at a time, so that float32 inputs are never all copied to float64.
 CHUNK_ROWS = 4096
@@ -122,17 +122,13 @@ class LinearStudent(BaseStudent):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
         return tags
 
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            order="C",
-        )
+        return check_table(self, X, reset=reset, accept_sparse=True)
 
     def _fit_many(
         self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1
@@ -151,11 +147,21 @@ class LinearStudent(BaseStudent):
 
     def _solve(self, problem: Problem) -> None:
         weight = problem.sample_weight * self._row_class_weights(problem)
+        self.encoder_ = TableEncoder(scaled=False)
+        self.encoder_.fit(problem.X, problem.sample_weight)
+        inputs, units = self._encoded(problem.X), None
+        if inputs is not problem.X:
+            n_numeric = len(self.encoder_.numeric_)
+            centred = self.fit_intercept and problem.pairs is None
+            inputs, units = _in_units(inputs, n_numeric, weight, centred)
+        encoded = replace(problem, X=inputs)
         objective: _Objective
         if problem.pairs is None:
-            objective = _CrossEntropy(problem, weight, self.C, self.fit_intercept)
+            objective = _CrossEntropy(
+                encoded, weight, self.C, self.fit_intercept, units
+            )
         else:
-            objective = _Pairs(replace(problem, sample_weight=weight), self.C)
+            objective = _Pairs(replace(encoded, sample_weight=weight), self.C, units)
         # scipy reports the end of an iteration that the next one has to be told of, so
         # one more subtask than iterations is never opened, and none fewer.
         context = self._start_callbacks(problem, max_subtasks=self.max_iter)
@@ -166,6 +172,14 @@ class LinearStudent(BaseStudent):
 
     def _takes_pairs(self) -> bool:
         return True
+
+    def _encoded(self, X: InputLike) -> InputLike:
+        """Return the numbers that the coefficients are multiplied with."""
+        if self.encoder_.keeps(X):
+            return X
+        if len(self.encoder_.categorical_):
+            return self.encoder_.transform_sparse(X)
+        return self.encoder_.transform(X)
 
     def _row_class_weights(self, problem: Problem) -> FloatArray:
         if self.class_weight is None:
@@ -221,6 +235,7 @@ class LinearStudent(BaseStudent):
 
     def _logits(self, X: InputLike) -> FloatArray:
         scores = np.empty((X.shape[0], len(self.coef_)))
+        X = self._encoded(X)
         for start in range(0, len(scores), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             scores[rows] = safe_sparse_dot(X[rows], self.coef_.T, dense_output=True)
@@ -229,6 +244,38 @@ class LinearStudent(BaseStudent):
             return np.column_stack([np.zeros(len(scores)), scores[:, 0]])
         logits: FloatArray = scores
         return logits
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Units in which the solver sees the columns: ``(X - centre) / scale``."""
+
+    centre: FloatArray
+    scale: FloatArray
+
+
+def _in_units(
+    X: InputLike, n_numeric: int, weight: FloatArray, centred: bool
+) -> tuple[InputLike, _Units]:
+    """Bring the numbers of a raw table to a size that suits the solver.
+
+    They may be years beside zeros and ones. The solution stays that of the table as it
+    is: coefficients and penalty are in its own units.
+    """
+    centre, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+    numbers = X[:, :n_numeric]
+    numbers = numbers.toarray() if issparse(X) else numbers
+    if n_numeric and weight.sum() > 0:
+        mean = np.average(numbers, axis=0, weights=weight)
+        variance = np.average((numbers - mean) ** 2, axis=0, weights=weight)
+        centre[:n_numeric] = mean if centred else 0.0
+        scale[:n_numeric] = np.maximum(1.0, np.sqrt(variance))
+    numbers = (numbers - centre[:n_numeric]) / scale[:n_numeric]
+    units = _Units(centre, scale)
+    if issparse(X):
+        parts = [csr_matrix(numbers), X[:, n_numeric:]]
+        return hstack(parts, format="csr"), units
+    return np.hstack([numbers, X[:, n_numeric:]]), units
 
 
 class _Objective:
@@ -240,10 +287,16 @@ class _Objective:
     """
 
     def __init__(
-        self, problem: Problem, weight: FloatArray, C: float, fit_intercept: bool
+        self,
+        problem: Problem,
+        weight: FloatArray,
+        C: float,
+        fit_intercept: bool,
+        units: _Units | None = None,
     ) -> None:
         self.X = problem.X
         self.fit_intercept = fit_intercept
+        self.units = units
         self.penalty = 1.0 / (C * weight.sum())
         n_classes = len(problem.classes)
         self.n_outputs = 1 if n_classes == 2 else n_classes
@@ -255,12 +308,22 @@ class _Objective:
         if start is None:
             return np.zeros(self.n_parameters)
         coef, intercept = start
+        if self.units is not None:
+            intercept = intercept + coef @ self.units.centre
+            coef = coef * self.units.scale
         parts = [coef, intercept[:, None]] if self.fit_intercept else [coef]
         packed: FloatArray = np.concatenate(parts, axis=1).ravel()
         return packed
 
     def unpack(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Split solver parameters into coefficients and intercepts (copies)."""
+        """Return the coefficients and intercepts of solver parameters (copies)."""
+        coef, intercept = self._split(x)
+        if self.units is not None:
+            coef /= self.units.scale
+            intercept -= coef @ self.units.centre
+        return coef, intercept
+
+    def _split(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         table = x.reshape(self.n_outputs, self.n_columns).copy()
         if self.fit_intercept:
             return table[:, :-1].copy(), table[:, -1].copy()
@@ -268,12 +331,15 @@ class _Objective:
 
     def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
         """Return value and gradient."""
-        coef, intercept = self.unpack(x)
+        coef, intercept = self._split(x)
         value, slope = self._loss(self._scores(coef) + intercept[:, None])
-        value += 0.5 * self.penalty * float((coef**2).sum())
         gradient = np.empty((self.n_outputs, self.n_columns))
         gradient[:, : coef.shape[1]] = self._back(slope)
-        gradient[:, : coef.shape[1]] += self.penalty * coef
+        # The penalty is on coefficients in the units of the table.
+        scale = 1.0 if self.units is None else self.units.scale
+        coef /= scale
+        value += 0.5 * self.penalty * float((coef**2).sum())
+        gradient[:, : coef.shape[1]] += self.penalty * coef / scale
         if self.fit_intercept:
             gradient[:, -1] = slope.sum(axis=1)
         return value, gradient.ravel()
@@ -303,9 +369,14 @@ class _CrossEntropy(_Objective):
     """The weighted mean of the soft cross-entropies of a problem."""
 
     def __init__(
-        self, problem: Problem, weight: FloatArray, C: float, fit_intercept: bool
+        self,
+        problem: Problem,
+        weight: FloatArray,
+        C: float,
+        fit_intercept: bool,
+        units: _Units | None = None,
     ) -> None:
-        super().__init__(problem, weight, C, fit_intercept)
+        super().__init__(problem, weight, C, fit_intercept, units)
         # Cross-entropy is linear in its targets: weighted once, not in every step.
         # Classes come first: reductions over them then run along the rows.
         share = weight / weight.sum()
@@ -334,8 +405,9 @@ class _Pairs(_Objective):
     No intercept: a constant added to all scores changes no pair.
     """
 
-    def __init__(self, problem: Problem, C: float) -> None:
-        super().__init__(problem, problem.sample_weight, C, fit_intercept=False)
+    def __init__(self, problem: Problem, C: float, units: _Units | None = None) -> None:
+        weight = problem.sample_weight
+        super().__init__(problem, weight, C, fit_intercept=False, units=units)
         assert problem.pairs is not None
         self.risk = problem.pairs
         self.positive, self.negative = problem.pair_masses()

@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skdistill._device import resolve_device
+from skdistill._front import (
+    N_FREQUENCIES,
+    N_OUTPUTS,
+    Front,
+    draw_waves,
+    periodic_embedding,
+)
 from skdistill._stack import ACTIVATIONS, MLPStack, activate_in_place
-from skdistill._typing import FloatArray, InputLike
+from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent, Problem, Terms
 from skdistill.students._gradient import GradientStudent
+from skdistill.students._tables import TableEncoder, check_table
 
 if TYPE_CHECKING:
     import torch
@@ -37,9 +44,6 @@ MAX_STACK = 1024
 #: Targets of a stack stay below this.
 STACK_TARGET_BYTES = 2**28
 
-#: Rows that the scaler takes at a time.
-SCALER_ROWS = 16384
-
 #: Rows predicted at a time, so that hidden layers stay in the cache and small beside X.
 CHUNK_ROWS = 1024
 
@@ -50,23 +54,38 @@ class MLPStudent(GradientStudent):
     Minimises the weighted mean of the soft cross-entropy
     :math:`-\sum_k p_{ik} \log \mathrm{softmax}(f(x_i))_k`, Eqs. (2) and (4) of [1]_,
     by AdamW on shuffled batches, where :math:`p_i` are the soft labels (one-hot labels
-    without them). Inputs are standardised inside. The fitted student is a few numpy
-    arrays: it pickles small, and predicts without torch.
+    without them). It takes raw tables: data frames and arrays with numbers, categories,
+    text levels and missing values. The fitted student is a few numpy arrays: it pickles
+    small, and predicts without torch.
+
+    Numbers are brought to one scale, whatever their tails, and clipped smoothly; a
+    missing one becomes the centre of its column, and an indicator tells. The most
+    frequent levels of a category have an input each, rarer ones share some. Periodic
+    embeddings of the numbers, a trained factor for each input, and the clip are parts
+    of RealMLP [2]_.
 
     Parameters
     ----------
     hidden_layer_sizes : sequence of int, default=(64, 64)
-        Width of each hidden layer; ``()`` is a linear model.
+        Width of each hidden layer; ``()`` is linear in the inputs that it makes.
     activation : {"identity", "logistic", "relu", "tanh"}, default="relu"
         Hidden activation.
+    numeric_embedding : "periodic" or None, default="periodic"
+        "periodic" adds, for each column of more than two numbers, three trained sums of
+        cosines of it to the inputs, and a trained factor to each input. None leaves
+        both out: a plain perceptron, faster to train.
     batch_size : int or None, default=128
         Largest number of rows of a step; None takes all rows in every step.
     max_iter : int, default=200
         Largest number of epochs.
-    learning_rate_init : float, default=0.002
+    learning_rate_init : float, default=0.008
         Step size of AdamW.
-    weight_decay : float, default=1e-4
+    weight_decay : float, default=0.01
         Decoupled weight decay of AdamW.
+    averaging : bool, default=True
+        Whether to score and keep, instead of the parameters, their average over about
+        the last tenth of the steps [3]_. It takes the place of a decreasing step size.
+        Steps on all rows have no noise, and are not averaged.
     early_stopping : bool or "auto", default="auto"
         Whether to hold out a stratified part of the rows, score it after each epoch,
         stop when it no longer improves, and keep the best epoch's parameters. "auto"
@@ -94,11 +113,16 @@ class MLPStudent(GradientStudent):
     classes_ : ndarray of shape (n_classes,)
         Sorted class labels.
     coefs_ : list of ndarray of shape (n_in, n_out)
-        Weights of each layer.
+        Weights of each layer; those of the first include the inputs' factors.
     intercepts_ : list of ndarray of shape (n_out,)
         Biases of each layer.
-    mean_, scale_ : ndarray of shape (`n_features_in_`,)
-        Inputs are standardised to ``(X - mean_) / scale_``.
+    encoder_ : object
+        Turns a table into inputs: ``encoder_.transform(X)`` is an array of
+        ``encoder_.n_out_`` columns.
+    frequencies_, phases_ : ndarray of shape (n_embedded, n_frequencies)
+        Waves of the periodic embeddings, drawn and not trained.
+    embedding_coefs_ : ndarray of shape (n_embedded, n_frequencies, 3) or None
+        Coefficients of their sums; None where no column is embedded.
     loss_curve_ : ndarray of shape (`n_iter_`,)
         Mean training loss of each epoch.
     validation_scores_ : ndarray of shape (`n_iter_`,) or None
@@ -122,6 +146,10 @@ class MLPStudent(GradientStudent):
     ----------
     .. [1] Menon, Rawat, Reddi, Kim, Kumar, "A statistical perspective on
            distillation", ICML 2021.
+    .. [2] Holzmüller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs
+           and boosted trees on tabular data", NeurIPS 2024.
+    .. [3] Shamir, Zhang, "Stochastic gradient descent for non-smooth optimization:
+           convergence results and optimal averaging schemes", ICML 2013.
 
     Examples
     --------
@@ -137,6 +165,8 @@ class MLPStudent(GradientStudent):
         **GradientStudent._parameter_constraints,
         "hidden_layer_sizes": ["array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],
+        "numeric_embedding": [StrOptions({"periodic"}), None],
+        "averaging": ["boolean"],
         "dtype": [StrOptions({"float32", "float64", "bfloat16"})],
     }
 
@@ -145,10 +175,12 @@ class MLPStudent(GradientStudent):
         hidden_layer_sizes: Any = (64, 64),
         *,
         activation: str = "relu",
+        numeric_embedding: str | None = "periodic",
         batch_size: int | None = 128,
         max_iter: int = 200,
-        learning_rate_init: float = 0.002,
-        weight_decay: float = 1e-4,
+        learning_rate_init: float = 0.008,
+        weight_decay: float = 0.01,
+        averaging: bool = True,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 15,
@@ -159,10 +191,12 @@ class MLPStudent(GradientStudent):
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.numeric_embedding = numeric_embedding
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.learning_rate_init = learning_rate_init
         self.weight_decay = weight_decay
+        self.averaging = averaging
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -180,29 +214,26 @@ class MLPStudent(GradientStudent):
                 f"{self.hidden_layer_sizes!r}."
             )
 
+    def _averages_steps(self) -> bool:
+        return self.averaging
+
     def _parameter_dtype(self) -> str:
         return "float32" if self.dtype == "bfloat16" else self.dtype
 
-    def _prepare(self, problem: Problem) -> FloatArray:
-        weight = problem.sample_weight
-        uniform = weight.min() == weight.max()
-        scaler = StandardScaler()
-        # In chunks: the scaler works in float64.
-        for start in range(0, len(weight), SCALER_ROWS):
-            rows = slice(start, start + SCALER_ROWS)
-            scaler.partial_fit(
-                problem.X[rows], sample_weight=None if uniform else weight[rows]
-            )
-        self.mean_, self.scale_ = scaler.mean_, scaler.scale_
-        return self._standardise(problem.X, np.dtype(self._parameter_dtype()))
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        tags.input_tags.string = True
+        return tags
 
-    def _standardise(self, X: FloatArray, dtype: Any = np.float64) -> FloatArray:
-        # In chunks: X in float64 beside X in float32 would triple the memory.
-        scaled = np.empty(X.shape, dtype=dtype)
-        for start in range(0, len(X), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            scaled[rows] = (X[rows] - self.mean_) / self.scale_
-        return scaled
+    def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
+        return check_table(self, X, reset=reset)
+
+    def _prepare(self, problem: Problem) -> FloatArray:
+        self.encoder_ = TableEncoder(scaled=True)
+        self.encoder_.fit(problem.X, problem.sample_weight)
+        return self.encoder_.transform(problem.X, np.dtype(self._parameter_dtype()))
 
     def _make_stack(
         self,
@@ -213,6 +244,12 @@ class MLPStudent(GradientStudent):
     ) -> MLPStack:
         import torch
 
+        front = None
+        embedded = self._embedded()
+        if embedded is not None:
+            waves = draw_waves(len(embedded), np.random.RandomState(seed))
+            self.frequencies_, self.phases_ = waves
+            front = Front(self.encoder_.n_out_, embedded, *waves)
         return MLPStack(
             self._layer_sizes(problem),
             self.activation,
@@ -220,10 +257,17 @@ class MLPStudent(GradientStudent):
             device=device,
             dtype=getattr(torch, self._parameter_dtype()),
             product_dtype=torch.bfloat16 if self.dtype == "bfloat16" else None,
+            front=front,
         )
 
+    def _embedded(self) -> IntArray | None:
+        """Return which inputs have a periodic embedding; None if none has."""
+        if self.numeric_embedding is None or len(self.encoder_.varied_) == 0:
+            return None
+        return self.encoder_.varied_
+
     def _layer_sizes(self, problem: Problem) -> tuple[int, ...]:
-        return (self.n_features_in_, *self.hidden_layer_sizes, len(problem.classes))
+        return (self.encoder_.n_out_, *self.hidden_layer_sizes, len(problem.classes))
 
     def _fit_many(
         self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1
@@ -238,7 +282,7 @@ class MLPStudent(GradientStudent):
         problem = replace(problem, X=base._check_X(problem.X, reset=True))
         base.classes_ = problem.classes
         inputs = base._prepare(problem)
-        size = self._stack_size(base._layer_sizes(problem), problem)
+        size = base._stack_size(problem)
         stacks = [objectives[i : i + size] for i in range(0, len(objectives), size)]
         with ThreadPoolExecutor(n_threads) as pool:
             trained = pool.map(lambda o: base._train(problem, inputs, o), stacks)
@@ -248,14 +292,20 @@ class MLPStudent(GradientStudent):
             for member in range(stack.n_members)
         ]
 
-    def _stack_size(self, layer_sizes: tuple[int, ...], problem: Problem) -> int:
+    def _stack_size(self, problem: Problem) -> int:
         """Return how many students to train together.
 
         Few enough for their parameters, gradients and moments to stay in a core's
         cache, and for their targets to stay within a bound.
         """
         item = np.dtype(self._parameter_dtype()).itemsize
-        n_parameters = sum((a + 1) * b for a, b in pairwise(layer_sizes))
+        layer_sizes = list(self._layer_sizes(problem))
+        n_parameters = 0
+        embedded = self._embedded()
+        if embedded is not None:
+            layer_sizes[0] += len(embedded) * N_OUTPUTS
+            n_parameters = len(embedded) * N_FREQUENCIES * N_OUTPUTS + layer_sizes[0]
+        n_parameters += sum((a + 1) * b for a, b in pairwise(layer_sizes))
         in_cache = STACK_CACHE_BYTES // (4 * item * n_parameters)
         if resolve_device(self.device) != "cpu":
             in_cache = MAX_STACK
@@ -271,7 +321,12 @@ class MLPStudent(GradientStudent):
     def _attributes(self, member_state: Any) -> dict[str, Any]:
         # float64: in float32 a row's result would depend on the rows beside it.
         coefs, intercepts = member_state
+        embedding = None
+        if self._embedded() is not None:
+            embedding, *coefs = coefs
+            embedding = embedding.astype(np.float64)
         return {
+            "embedding_coefs_": embedding,
             "coefs_": [coef.astype(np.float64) for coef in coefs],
             "intercepts_": [intercept.astype(np.float64) for intercept in intercepts],
         }
@@ -283,16 +338,25 @@ class MLPStudent(GradientStudent):
         super().__setstate__(_convert_layers(dict(state), _as_float64))
 
     def _logits(self, X: InputLike) -> FloatArray:
-        logits = np.empty((len(X), len(self.classes_)))
-        for start in range(0, len(X), CHUNK_ROWS):
+        if X.shape[0] <= CHUNK_ROWS:
+            return self._forward(X)
+        logits = np.empty((X.shape[0], len(self.classes_)))
+        for start in range(0, len(logits), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             logits[rows] = self._forward(X[rows])
         return logits
 
-    def _forward(self, X: FloatArray) -> FloatArray:
+    def _forward(self, X: InputLike) -> FloatArray:
         """Return logits of some rows; each layer in one array, changed in place."""
-        hidden = X - self.mean_
-        hidden /= self.scale_
+        hidden = self.encoder_.transform(X)
+        if self.embedding_coefs_ is not None:
+            embedded = periodic_embedding(
+                hidden[:, self._embedded()],
+                self.frequencies_,
+                self.phases_,
+                self.embedding_coefs_,
+            )
+            hidden = np.hstack([hidden, embedded])
         last = len(self.coefs_) - 1
         for i, (coef, intercept) in enumerate(
             zip(self.coefs_, self.intercepts_, strict=True)
@@ -311,6 +375,9 @@ def _convert_layers(
     for name in ("coefs_", "intercepts_"):
         if name in state:
             state[name] = [convert(array) for array in state[name]]
+    for name in ("embedding_coefs_", "frequencies_", "phases_"):
+        if state.get(name) is not None:
+            state[name] = convert(state[name])
     return state
 
 

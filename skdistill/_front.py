@@ -1,0 +1,244 @@
+"""What stands before a perceptron's first layer: periodic embeddings and factors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skdistill._typing import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import torch
+
+#: Cosines of a column, and numbers that they are mapped to.
+N_FREQUENCIES = 8
+N_OUTPUTS = 3
+
+#: Cosines that are held at a time outside of training.
+MAX_COSINES = 2**20
+
+#: Steps of the optimiser that an input's factor moves in one.
+SCALE_STEP = 3.0
+
+#: Standard deviation of the frequencies, in periods a unit of the scaled column.
+FREQUENCY_SCALE = 0.1
+
+
+def draw_waves(
+    n_columns: int, rng: np.random.RandomState
+) -> tuple[FloatArray, FloatArray]:
+    r"""Draw the frequencies and phases of periodic embeddings.
+
+    Frequencies :math:`2 \pi \nu` with :math:`\nu` normal, of standard deviation 0.1;
+    phases uniform in :math:`[-\pi, \pi]`. They are not trained: trained ones, at the
+    small step size that [1]_ takes, were no better.
+
+    Parameters
+    ----------
+    n_columns : int
+        Columns to embed.
+    rng : RandomState
+        Source of randomness.
+
+    Returns
+    -------
+    frequencies, phases : ndarray of shape (n_columns, `N_FREQUENCIES`)
+        Float64, of numbers that float32 holds exactly.
+
+    References
+    ----------
+    .. [1] Holzmüller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs
+           and boosted trees on tabular data", NeurIPS 2024.
+    """
+    shape = (n_columns, N_FREQUENCIES)
+    frequencies = 2 * math.pi * FREQUENCY_SCALE * rng.normal(size=shape)
+    phases = rng.uniform(-math.pi, math.pi, size=shape)
+    # The same numbers in training, in float32, and in prediction, in float64.
+    frequencies, phases = (
+        values.astype(np.float32).astype(np.float64) for values in (frequencies, phases)
+    )
+    return frequencies, phases
+
+
+def periodic_embedding(
+    values: FloatArray, frequencies: FloatArray, phases: FloatArray, coefs: FloatArray
+) -> FloatArray:
+    r"""Return :math:`\sum_f V_{jfe} \cos(\omega_{jf} x_j + \phi_{jf})` of each column.
+
+    With the column beside it and the bias of the layer after it this is the PBLD
+    embedding of [1]_.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, n_columns)
+        Scaled numbers x.
+    frequencies, phases : ndarray of shape (n_columns, n_frequencies)
+        Of `draw_waves`.
+    coefs : ndarray of shape (n_columns, n_frequencies, n_outputs)
+        Coefficients V.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_columns * n_outputs)
+        The outputs of the first column, then those of the second.
+
+    References
+    ----------
+    .. [1] Holzmüller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs
+           and boosted trees on tabular data", NeurIPS 2024.
+    """
+    n_columns, n_frequencies, n_outputs = coefs.shape
+    outputs = np.empty((n_columns, len(values), n_outputs))
+    # Of a few columns at a time: all cosines would be large beside the table.
+    step = max(1, MAX_COSINES // (n_frequencies * max(1, len(values))))
+    for start in range(0, n_columns, step):
+        some = slice(start, start + step)
+        angles = values.T[some, :, None] * frequencies[some, None]
+        angles += phases[some, None]
+        np.matmul(np.cos(angles, out=angles), coefs[some], out=outputs[some])
+    joined: FloatArray = outputs.transpose(1, 0, 2).reshape(len(values), -1)
+    return joined
+
+
+class Front:
+    """What stands before the first layer: embeddings, and a factor for each input.
+
+    The periodic embeddings of some inputs are appended to the inputs x; the first
+    layer then takes ``s * x``, with a trained factor s for each of its inputs. The
+    factors are applied to the layer's weights, which are fewer than a batch's inputs
+    and make the factors vanish once training is over.
+
+    Parameters
+    ----------
+    n_in : int
+        Number of inputs.
+    columns : ndarray of shape (n_columns,)
+        Which of them are embedded.
+    frequencies, phases : ndarray of shape (n_columns, n_frequencies)
+        Shared by all members; not trained.
+    n_outputs : int, default=3
+        Numbers that the cosines of a column are mapped to; the map is trained.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        columns: IntArray,
+        frequencies: FloatArray,
+        phases: FloatArray,
+        n_outputs: int = N_OUTPUTS,
+    ) -> None:
+        self.columns = columns
+        self.frequencies = frequencies
+        self.phases = phases
+        self.shape = (*frequencies.shape, n_outputs)
+        self.n_in = n_in
+        self.n_out = n_in + self.shape[0] * n_outputs
+        self._n_coefs = math.prod(self.shape)
+        self.n_parameters = self._n_coefs + self.n_out
+
+    def to(self, device: str, dtype: torch.dtype) -> None:
+        """Hold the waves where, and in the type that, they are needed."""
+        import torch
+
+        self._columns = torch.from_numpy(self.columns).to(device)
+        self._frequencies = torch.from_numpy(self.frequencies).to(device, dtype)
+        self._phases = torch.from_numpy(self.phases).to(device, dtype)
+
+    def draw_parameters(self, generator: torch.Generator) -> torch.Tensor:
+        """Draw one member's parameters.
+
+        Coefficients are uniform in plus or minus 1 / sqrt(n_frequencies); all factors
+        are 1.
+        """
+        import torch
+
+        drawn = torch.rand(self._n_coefs, generator=generator, dtype=torch.float64)
+        coefs = (2 * drawn - 1) / self.shape[1] ** 0.5
+        return torch.cat([coefs, torch.zeros(self.n_out, dtype=torch.float64)])
+
+    def coefs(self, parameters: torch.Tensor) -> torch.Tensor:
+        """Return coefficients (G, n_columns, n_frequencies, n_outputs), a view."""
+        return parameters[:, : self._n_coefs].view(len(parameters), *self.shape)
+
+    def scaled(self, parameters: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Return the first layer's weights (G, n_out, width) times the factors."""
+        return weight * self._factors(parameters)
+
+    def _factors(self, parameters: torch.Tensor) -> torch.Tensor:
+        # So that a step of the optimiser moves a factor by SCALE_STEP steps, and weight
+        # decay draws it to 1.
+        return parameters[:, self._n_coefs :].unsqueeze(2) * SCALE_STEP + 1
+
+    def max_rows(self, n_tables: int) -> int:
+        """Return how many rows of each table to take at a time outside of training."""
+        return max(1, MAX_COSINES // (n_tables * self.shape[0] * self.shape[1]))
+
+    def forward(
+        self, parameters: torch.Tensor, x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the embeddings to a batch.
+
+        Parameters
+        ----------
+        parameters : tensor of shape (G, n_parameters)
+            Parameters of each member.
+        x : tensor of shape (1 or G, batch_size, n_in)
+            Inputs.
+
+        Returns
+        -------
+        outputs : tensor of shape (G, batch_size, n_out)
+            Inputs and embeddings.
+        cosines : tensor of shape (1 or G, n_columns, batch_size, n_frequencies)
+            What `backward` needs.
+        """
+        import torch
+
+        columns = x.index_select(2, self._columns).transpose(1, 2).unsqueeze(-1)
+        angles = torch.addcmul(
+            self._phases[:, None], columns, self._frequencies[:, None]
+        )
+        cosines = angles.cos_()
+        n_members, n_rows = len(parameters), x.shape[1]
+        # (G, n_columns, batch_size, n_outputs)
+        embedded = cosines.matmul(self.coefs(parameters))
+        flat = embedded.transpose(1, 2).reshape(n_members, n_rows, -1)
+        return torch.cat([x.expand(n_members, -1, -1), flat], dim=2), cosines
+
+    def backward(
+        self,
+        parameters: torch.Tensor,
+        cosines: torch.Tensor,
+        slope: torch.Tensor,
+        weight: torch.Tensor,
+        to_weight: torch.Tensor,
+        gradient: torch.Tensor,
+    ) -> None:
+        """Write the parameters' gradient, and turn that of the first layer's weights.
+
+        Parameters
+        ----------
+        parameters : tensor of shape (G, n_parameters)
+            Parameters of each member.
+        cosines : tensor of shape (1 or G, n_columns, batch_size, n_frequencies)
+            What `forward` returned.
+        slope : tensor of shape (G, batch_size, n_columns * n_outputs)
+            Slope of the objective in the embeddings.
+        weight : tensor of shape (G, n_out, width)
+            Weights of the first layer, without the factors.
+        to_weight : tensor of shape (G, n_out, width)
+            Gradient of the weights with the factors; becomes that without them.
+        gradient : tensor of shape (G, n_parameters)
+            Where to write.
+        """
+        n_columns, _, n_outputs = self.shape
+        n_members, n_rows, _ = slope.shape
+        by_column = slope.reshape(n_members, n_rows, n_columns, n_outputs)
+        found = cosines.transpose(2, 3).matmul(by_column.transpose(1, 2))
+        self.coefs(gradient).copy_(found)
+        to_factors = (weight * to_weight).sum(dim=2).mul_(SCALE_STEP)
+        gradient[:, self._n_coefs :].copy_(to_factors)
+        to_weight *= self._factors(parameters)

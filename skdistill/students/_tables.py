@@ -1,0 +1,587 @@
+"""Raw tables to numbers: categories, missing values and scales, as students need them.
+
+A table is a data frame or an array. Columns of numbers and booleans stay numbers;
+category, string and object columns become one column for each frequent level.
+"""
+
+from __future__ import annotations
+
+import numbers
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_array
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+from sklearn.utils.stats import _weighted_percentile
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    validate_data,
+)
+
+from skdistill._typing import FloatArray, InputLike, IntArray
+from skdistill._validation import check_not_empty
+
+#: Levels of a category that get a column of their own. The rarer ones of a column with
+#: more share `N_BUCKETS`, so that an identifier with thousands of levels stays small.
+MAX_LEVELS = 48
+N_BUCKETS = 16
+
+#: Rows that are turned at a time, so that float64 copies stay small beside X.
+CHUNK_ROWS = 4096
+
+#: Share of a column at either end that has no say in its scale.
+TAIL = 0.05
+
+#: Largest values that `smooth_clip` returns.
+CLIP = 5.0
+
+
+# -- what a table is -----------------------------------------------------------------
+
+
+def check_table(
+    estimator: Any, X: InputLike, *, reset: bool, accept_sparse: bool = False
+) -> Any:
+    """Check an input that may be a raw table; plain numbers become a float array.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Remembers the features, or knows them.
+    X : {array-like, data frame, sparse matrix} of shape (n_samples, n_features)
+        What the user passed.
+    reset : bool
+        Whether to remember the features; otherwise they are compared.
+    accept_sparse : bool, default=False
+        Whether sparse matrices, of finite numbers, are taken.
+
+    Returns
+    -------
+    {ndarray, csr matrix, data frame} of shape (n_samples, n_features)
+        A float array, with NaN where values are missing. Where columns are no numbers,
+        the data frame itself, or an array of objects.
+
+    Raises
+    ------
+    ValueError
+        As scikit-learn's own checks, and for dates.
+    """
+    table = None if sp.issparse(X) else _as_table(X)
+    if table is None:
+        checked = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            accept_sparse="csr" if accept_sparse else False,
+            dtype=[np.float64, np.float32],
+            order="C",
+            ensure_all_finite=True if sp.issparse(X) else "allow-nan",
+        )
+        if not estimator._takes_missing and _has_missing(checked):
+            raise ValueError(
+                "Input X contains NaN, and the teacher of this student takes no "
+                "missing values. Impute them in a Pipeline, or use a teacher that does."
+            )
+        return checked
+    check_not_empty(table)
+    _check_feature_names(estimator, X, reset=reset)
+    _check_n_features(estimator, table, reset=reset)
+    return table
+
+
+def _has_missing(X: InputLike) -> bool:
+    """Whether numbers are missing; a sum is NaN if one is, and needs no memory."""
+    if sp.issparse(X):
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isnan(X.sum()))
+
+
+def _as_table(X: InputLike) -> InputLike | None:
+    """Return X as a frame or an array of objects; None where it is plain numbers."""
+    if _is_frame(X):
+        return None if all(_is_number_type(dtype) for dtype in X.dtypes) else X
+    try:
+        array = np.asarray(X)
+    except ValueError:  # rows of different lengths: for scikit-learn to tell
+        return None
+    if array.ndim != 2 or array.dtype.kind not in "OUSMm":
+        return None
+    if array.dtype.kind in "Mm":
+        raise _dates("X")
+    objects = np.asarray(X, dtype=object)
+    types = set(map(type, objects.ravel()))
+    return None if all(issubclass(t, _NUMBERS) for t in types) else objects
+
+
+_NUMBERS = (numbers.Number, np.bool_)
+
+
+def _is_frame(X: InputLike) -> bool:
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
+
+
+def _columns(X: InputLike) -> list[Any]:
+    """Return the columns of a frame, or of an array of objects."""
+    if isinstance(X, np.ndarray):
+        return list(X.T)
+    if hasattr(X, "get_columns"):  # polars
+        columns: list[Any] = X.get_columns()
+        return columns
+    return [column for _, column in X.items()]
+
+
+def _is_number_type(dtype: Any) -> bool:
+    """Whether columns of a type are numbers or booleans, whatever their values."""
+    kind = getattr(dtype, "kind", None)
+    if kind is None:  # polars
+        return bool(dtype.is_numeric() or str(dtype) == "Boolean")
+    return kind in "biufc"
+
+
+def _is_numeric(column: Any, i: int) -> bool:
+    """Whether a column holds numbers or booleans, and nothing else but missing ones."""
+    dtype = column.dtype
+    if _is_number_type(dtype):
+        return True
+    temporal = getattr(dtype, "is_temporal", None)  # polars
+    if getattr(dtype, "kind", "") in "Mm" if temporal is None else temporal():
+        raise _dates(f"Column {getattr(column, 'name', i)!r} of X")
+    if not isinstance(dtype, np.dtype):  # category, string
+        return False
+    types = set(map(type, np.asarray(column)))
+    return all(issubclass(t, _NUMBERS) or _is_missing_type(t) for t in types)
+
+
+def _is_missing_type(kind: type) -> bool:
+    return kind is type(None) or kind.__name__ == "NAType"
+
+
+def _dates(name: str) -> ValueError:
+    return ValueError(
+        f"{name} holds dates or durations. Turn them into numbers first, such as the "
+        "days since a date, the month or the hour."
+    )
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or is_scalar_nan(value) or is_pandas_na(value)
+
+
+def _numbers_of(column: Any) -> FloatArray:
+    """Return a column as float64, NaN where a value is missing."""
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+        numbers: FloatArray = np.asarray(column, dtype=np.float64)
+        return numbers
+    if isinstance(dtype, np.dtype):
+        values = [np.nan if _is_missing(v) else v for v in np.asarray(column)]
+        column = np.array(values, dtype=np.float64)
+    floats: FloatArray = check_array(
+        column, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan"
+    )
+    return floats
+
+
+def _text(value: Any) -> str | None:
+    """Return the level that a value is; None if it is missing.
+
+    A whole number is the same level whatever its type, so that integers among missing
+    values, which pandas holds as floats, are those without.
+    """
+    if type(value) is str:
+        return value
+    if _is_missing(value):
+        return None
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+class _Levels(NamedTuple):
+    """A column as codes; a code is a position in `texts`, where None is missing."""
+
+    codes: IntArray
+    texts: list[str | None]
+
+
+def _levels_of(column: Any) -> _Levels:
+    """Return the levels of a column and where they are."""
+    values = getattr(column, "array", column)
+    if hasattr(values, "categories"):  # pandas; -1 is the code of missing values
+        codes, categories = values.codes.astype(np.intp), values.categories
+        if len(codes) >= len(categories):
+            return _Levels(codes, [*map(_text, categories.tolist()), None])
+        texts = [None if code < 0 else _text(categories[code]) for code in codes]
+        return _Levels(np.arange(len(codes)), texts)
+    found: dict[str | None, int] = {}
+    everything = map(_text, np.asarray(values, dtype=object))
+    codes = [found.setdefault(text, len(found)) for text in everything]
+    return _Levels(np.array(codes, dtype=np.intp), list(found))
+
+
+# -- formulas ------------------------------------------------------------------------
+
+
+def robust_scale(
+    values: FloatArray, sample_weight: FloatArray | None
+) -> tuple[float, float]:
+    r"""Return the centre and the scale of a column, whatever its tails.
+
+    The mean and the standard deviation of :math:`\min(\max(x, q_{.05}), q_{.95})`; of
+    the values as they are where these quantiles are equal. A constant column has an
+    infinite scale, which makes it zero.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,)
+        A column; no value is missing.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Positive row weights; a weight of two is a repeated row.
+
+    Returns
+    -------
+    centre : float
+        The winsorised mean.
+    scale : float
+        The winsorised standard deviation, in (0, inf].
+    """
+    values = values.astype(np.float64)
+    if values.min() == values.max():
+        return float(values[0]), np.inf
+    low, high = weighted_quantiles(values, sample_weight, (TAIL, 1 - TAIL))
+    if low < high:
+        values = np.clip(values, low, high)
+    centre = np.average(values, weights=sample_weight)
+    variance = np.average((values - centre) ** 2, weights=sample_weight)
+    return float(centre), float(np.sqrt(variance))
+
+
+def weighted_quantiles(
+    values: FloatArray, sample_weight: FloatArray | None, levels: Sequence[float]
+) -> list[float]:
+    """Return quantiles of a sample in which rows count as often as they weigh.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,)
+        Numbers.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Positive weights.
+    levels : sequence of float
+        Which quantiles, in [0, 1].
+
+    Returns
+    -------
+    list of float
+        The inverses of the weighted distribution function; where that is a range, its
+        middle.
+    """
+    if sample_weight is None:
+        found = np.quantile(values, levels, method="averaged_inverted_cdf")
+    else:
+        found = _weighted_percentile(
+            values, sample_weight, 100 * np.asarray(levels), average=True
+        )
+    return [float(value) for value in found]
+
+
+def smooth_clip(values: FloatArray) -> FloatArray:
+    r"""Squeeze numbers into (-5, 5), hardly the small ones: :math:`z/\sqrt{1+(z/5)^2}`.
+
+    A smooth clip as in [1]_, where it is at 3.
+
+    Parameters
+    ----------
+    values : ndarray
+        Scaled numbers; changed in place.
+
+    Returns
+    -------
+    ndarray
+        The same array.
+
+    References
+    ----------
+    .. [1] Holzmüller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs
+           and boosted trees on tabular data", NeurIPS 2024.
+    """
+    values /= np.hypot(1.0, values / CLIP)
+    return values
+
+
+# -- the encoder -----------------------------------------------------------------------
+
+
+class TableEncoder:
+    """Turns the rows of a table into numbers, the way it was fitted.
+
+    The result has the numeric columns, then an indicator for each of them that had
+    missing values, then the levels of the categories as zeros and ones.
+
+    - A missing number becomes the centre of its column, which is 0 after scaling.
+    - The levels of a category that weigh most have a column of their own. If there are
+      more than `MAX_LEVELS`, the others share `N_BUCKETS` columns by a hash of their
+      text, and so do levels that are met later. Otherwise an unknown level is all
+      zeros. Missing is a level where it was seen.
+
+    Parameters
+    ----------
+    scaled : bool
+        Whether numbers are centred, scaled robustly and clipped smoothly; otherwise
+        they stay as they are.
+
+    Attributes
+    ----------
+    numeric_ : ndarray of shape (n_numeric,)
+        Positions of the columns of numbers.
+    centre_, scale_ : ndarray of shape (n_numeric,)
+        Of `robust_scale`; the mean and 1 where numbers stay as they are.
+    varied_ : ndarray of shape (n_varied,)
+        Which of the numeric columns have more than two values, if they are scaled.
+    missing_ : ndarray of shape (n_indicators,)
+        Which of the numeric columns have an indicator.
+    categorical_ : ndarray of shape (n_categorical,)
+        Positions of the others.
+    levels_ : list of list of str
+        Levels that have a column, for each categorical column.
+    buckets_ : list of int
+        Number of shared columns, for each.
+    missing_level_ : list of bool
+        Whether missing is a level, for each.
+    n_out_ : int
+        Columns of the result.
+    """
+
+    def __init__(self, *, scaled: bool) -> None:
+        self.scaled = scaled
+
+    # -- fitting
+
+    def fit(self, X: InputLike, sample_weight: FloatArray) -> TableEncoder:
+        """Learn centres, scales and levels; a weight of two is a repeated row.
+
+        Parameters
+        ----------
+        X : {ndarray, csr matrix, data frame} of shape (n_samples, n_features)
+            What `check_table` returned.
+        sample_weight : ndarray of shape (n_samples,)
+            Positive weights.
+
+        Returns
+        -------
+        TableEncoder
+            Itself.
+        """
+        uniform = sample_weight.min() == sample_weight.max()
+        weight = None if uniform else sample_weight
+        columns = None if _is_plain(X) else _columns(X)
+        numeric = np.ones(X.shape[1], dtype=bool)
+        if columns is not None:
+            numeric[:] = [_is_numeric(column, i) for i, column in enumerate(columns)]
+        self.numeric_ = np.flatnonzero(numeric)
+        self.categorical_ = np.flatnonzero(~numeric)
+        self._fit_numbers(X if columns is None else columns, weight)
+        self._fit_levels(columns, sample_weight)
+        widths = [
+            len(levels) + int(missing) + buckets
+            for levels, missing, buckets in zip(
+                self.levels_, self.missing_level_, self.buckets_, strict=True
+            )
+        ]
+        self.n_out_ = len(self.numeric_) + len(self.missing_) + sum(widths)
+        return self
+
+    def _fit_numbers(self, X: Any, weight: FloatArray | None) -> None:
+        n_numeric = len(self.numeric_)
+        self.centre_, self.scale_ = np.zeros(n_numeric), np.ones(n_numeric)
+        self.missing_, self.varied_ = np.zeros((2, 0), dtype=np.intp)
+        if sp.issparse(X):
+            return
+        if not self._must_look(X):
+            self.centre_ = _mean(X, weight)
+            return
+        missing, varied = [], []
+        for k, i in enumerate(self.numeric_):
+            values = _numbers_of(X[i]) if isinstance(X, list) else X[:, i]
+            present = ~np.isnan(values)
+            of_present = weight
+            if not present.all():
+                missing.append(k)
+                values = values[present]
+                of_present = None if weight is None else weight[present]
+            if self.scaled and len(values):
+                self.centre_[k], self.scale_[k] = robust_scale(values, of_present)
+            elif len(values):
+                self.centre_[k] = _mean(values, of_present)
+            if self.scaled and _has_more_than_two_values(values):
+                varied.append(k)
+        self.missing_ = np.array(missing, dtype=np.intp)
+        self.varied_ = np.array(varied, dtype=np.intp)
+
+    def _must_look(self, X: Any) -> bool:
+        """Whether numbers are changed: not if they stay, and none is missing."""
+        if sp.issparse(X):
+            return False
+        return self.scaled or isinstance(X, list) or _has_missing(X)
+
+    def _fit_levels(self, columns: list[Any] | None, weight: FloatArray) -> None:
+        self.levels_: list[list[str]] = []
+        self.buckets_: list[int] = []
+        self.missing_level_: list[bool] = []
+        for i in self.categorical_:
+            assert columns is not None
+            codes, texts = _levels_of(columns[i])
+            mass: dict[str | None, float] = {}
+            totals = np.bincount(codes % len(texts), weight, minlength=len(texts))
+            for text, total in zip(texts, totals, strict=True):
+                if total > 0:
+                    mass[text] = mass.get(text, 0.0) + total
+            self.missing_level_.append(mass.pop(None, 0.0) > 0)
+            heaviest = sorted(mass, key=lambda text: (-mass[text], str(text)))
+            self.levels_.append(sorted(map(str, heaviest[:MAX_LEVELS])))
+            self.buckets_.append(N_BUCKETS if len(mass) > MAX_LEVELS else 0)
+
+    # -- applying
+
+    def keeps(self, X: InputLike) -> bool:
+        """Return whether a table is its own result: numbers, as they are."""
+        if self.scaled or len(self.missing_) or len(self.categorical_):
+            return False
+        return _is_plain(X) and not _has_missing(X)
+
+    def transform(self, X: InputLike, dtype: Any = np.float64) -> FloatArray:
+        """Return a table as numbers.
+
+        Parameters
+        ----------
+        X : {ndarray, data frame} of shape (n_samples, n_features)
+            What `check_table` returned.
+        dtype : dtype, default=float64
+            Type of the result.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_out_)
+            Numbers, none of them missing.
+        """
+        out = np.zeros((X.shape[0], self.n_out_), dtype=dtype)
+        columns = self._write_numbers(X, out)
+        if len(self.categorical_):
+            out[self._ones(X if columns is None else columns)] = 1.0
+        return out
+
+    def transform_sparse(self, X: InputLike) -> sp.csr_matrix:
+        """Return a table as a sparse matrix of numbers.
+
+        Parameters
+        ----------
+        X : {ndarray, data frame} of shape (n_samples, n_features)
+            What `check_table` returned.
+
+        Returns
+        -------
+        csr_matrix of shape (n_samples, n_out_)
+            As `transform`.
+        """
+        n_dense = len(self.numeric_) + len(self.missing_)
+        dense = np.zeros((X.shape[0], n_dense))
+        columns = self._write_numbers(X, dense)
+        rows, at = self._ones(X if columns is None else columns)
+        ones = sp.coo_matrix(
+            (np.ones(len(rows)), (rows, at - n_dense)),
+            shape=(X.shape[0], self.n_out_ - n_dense),
+        )
+        return sp.hstack([sp.csr_matrix(dense), ones], format="csr")
+
+    def _write_numbers(self, X: InputLike, out: FloatArray) -> list[Any] | None:
+        """Write numbers and indicators; return the columns of what is not an array."""
+        plain = _is_plain(X)
+        columns = None if plain else _columns(X)
+        n_numeric, n_missing = len(self.numeric_), len(self.missing_)
+        for start in range(0, len(out) if n_numeric else 0, CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            if columns is None:
+                values = X[rows].astype(np.float64)
+            else:
+                whole = len(out) <= CHUNK_ROWS
+                values = np.empty((min(rows.stop, len(out)) - start, n_numeric))
+                for k, i in enumerate(self.numeric_):
+                    column = columns[i] if whole else columns[i][rows]
+                    values[:, k] = _numbers_of(column)
+                _assert_not_infinite(values)
+            absent = np.isnan(values)
+            if self.scaled:
+                self._scale(values)
+            any_absent = absent.any()
+            if any_absent:
+                np.copyto(values, 0.0 if self.scaled else self.centre_, where=absent)
+            out[rows, :n_numeric] = values
+            if n_missing and any_absent:
+                out[rows, n_numeric : n_numeric + n_missing] = absent[:, self.missing_]
+        return columns
+
+    def _scale(self, values: FloatArray) -> None:
+        """Centre, scale and clip numbers in place."""
+        values -= self.centre_
+        values /= self.scale_
+        smooth_clip(values)
+
+    def _ones(self, columns: list[Any]) -> tuple[IntArray, IntArray]:
+        """Return where the levels' columns are one."""
+        start = len(self.numeric_) + len(self.missing_)
+        rows: list[IntArray] = [np.zeros(0, np.intp)]
+        at: list[IntArray] = [np.zeros(0, np.intp)]
+        for j, i in enumerate(self.categorical_):
+            codes, texts = _levels_of(columns[i])
+            places = self._positions(j, texts)[codes]
+            known = np.flatnonzero(places >= 0)
+            rows.append(known)
+            at.append(places[known] + start)
+            start += len(self.levels_[j]) + self.missing_level_[j] + self.buckets_[j]
+        return np.concatenate(rows), np.concatenate(at)
+
+    def _positions(self, j: int, texts: list[str | None]) -> IntArray:
+        """Return the column of each level within those of a category, -1 for none."""
+        known = {text: k for k, text in enumerate(self.levels_[j])}
+        n_own = len(known) + int(self.missing_level_[j])
+        buckets = self.buckets_[j]
+
+        def position(text: str | None) -> int:
+            if text is None:
+                return len(known) if self.missing_level_[j] else -1
+            if text in known:
+                return known[text]
+            return n_own + zlib.crc32(text.encode()) % buckets if buckets else -1
+
+        return np.array([position(text) for text in texts], dtype=np.intp)
+
+
+def _mean(values: FloatArray, weight: FloatArray | None) -> Any:
+    """Return weighted means over the rows, in products of the type of the values."""
+    if weight is None:
+        weight = np.ones(len(values))
+    share = (weight / weight.sum()).astype(values.dtype)
+    return np.asarray(share @ values, dtype=np.float64)
+
+
+def _has_more_than_two_values(values: FloatArray) -> bool:
+    if len(values) == 0:
+        return False
+    return bool(((values > values.min()) & (values < values.max())).any())
+
+
+def _assert_not_infinite(values: FloatArray) -> None:
+    if np.isinf(values).any():
+        raise ValueError(
+            "Input X contains infinity or a value too large for dtype('float64')."
+        )
+
+
+def _is_plain(X: InputLike) -> bool:
+    """Whether an input is numbers already."""
+    return sp.issparse(X) or (isinstance(X, np.ndarray) and X.dtype.kind == "f")
