@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -223,13 +223,54 @@ def proportion_interval(
     )
 
 
+def skewed_mean_interval(
+    values: FloatArray, sample_weight: FloatArray, level: float
+) -> ConfidenceInterval:
+    r"""Estimate the mean of skewed numbers, such as differences of squares.
+
+    Student's interval of the mean, longer by the factor
+
+    .. math::
+        1 + \sqrt{(\kappa - 1) / n}
+
+    with the kurtosis :math:`\kappa`. It is one and twice the relative standard error of
+    the standard error: squares of losses have long tails, and the error of their mean
+    is underestimated just where the mean is.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,)
+        One number a row.
+    sample_weight : ndarray of shape (n_samples,)
+        Positive weights.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    ConfidenceInterval
+        The standard error is the plain one.
+    """
+    plain = mean_interval(values, sample_weight, level)
+    half = (plain.high - plain.estimate) * _lengthening(values, sample_weight)
+    return replace(plain, low=plain.estimate - half, high=plain.estimate + half)
+
+
+def _lengthening(values: FloatArray, sample_weight: FloatArray) -> float:
+    omega = normalised_weight(sample_weight)
+    squares = np.square(omega * (values - omega @ values / len(values)))
+    mean = squares.mean()
+    kurtosis = np.square(squares).mean() / mean**2 if mean > 0 else 1.0
+    return float(1 + np.sqrt((kurtosis - 1) / len(values)))
+
+
 def positive_mean_interval(
     values: FloatArray, sample_weight: FloatArray, level: float
 ) -> ConfidenceInterval:
     r"""Estimate the mean of non-negative, skewed numbers, such as squares.
 
-    Student's interval for the logarithm of the mean,
-    :math:`\bar v\, e^{\pm t\, \mathrm{se} / \bar v}`: it stays above 0, and is longer
+    The interval :math:`\bar v \pm h` of :func:`skewed_mean_interval`, for the logarithm
+    of the mean, :math:`\bar v\, e^{\pm h / \bar v}`: it stays above 0, and is longer
     above the estimate than below it, as the distribution of a variance is.
 
     Parameters
@@ -246,20 +287,13 @@ def positive_mean_interval(
     ConfidenceInterval
         Of positive numbers, or 0 alone if all the numbers are 0.
     """
-    plain = mean_interval(values, sample_weight, level)
-    if plain.estimate <= 0 or np.isnan(plain.standard_error):
-        low = 0.0 if len(values) < 2 or plain.estimate > 0 else plain.low
-        return ConfidenceInterval(
-            plain.estimate, plain.standard_error, low, plain.high, level
-        )
-    factor = float(np.exp((plain.high - plain.estimate) / plain.estimate))
-    return ConfidenceInterval(
-        plain.estimate,
-        plain.standard_error,
-        plain.estimate / factor,
-        plain.estimate * factor,
-        level,
-    )
+    plain = skewed_mean_interval(values, sample_weight, level)
+    if len(values) < 2 or plain.estimate <= 0:
+        return replace(plain, low=max(plain.low, 0.0))
+    exponent = (plain.high - plain.estimate) / plain.estimate
+    # A huge interval of very few rows is not to overflow.
+    factor = float(np.exp(min(exponent, 700.0)))
+    return replace(plain, low=plain.estimate / factor, high=plain.estimate * factor)
 
 
 def corrected_resampled_interval(

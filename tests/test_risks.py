@@ -15,6 +15,7 @@ from skdistill._intervals import (
     mean_interval,
     positive_mean_interval,
     proportion_interval,
+    skewed_mean_interval,
 )
 from skdistill.datasets import distort_proba, draw_labels, make_class_overlap
 from skdistill.diagnostics import (
@@ -243,9 +244,17 @@ def test_share_has_the_interval_of_wilson():
 def test_interval_of_a_positive_mean_is_that_of_its_logarithm():
     values = np.array([1.0, 4.0, 2.0, 9.0])
     plain = mean_interval(values, np.ones(4), 0.95)
+    # Deviations -3, 0, -2, 5: kurtosis (81 + 16 + 625) / 4 over (38 / 4) squared.
+    longer = 1 + math.sqrt((722 / 4 / (38 / 4) ** 2 - 1) / 4)
+    skewed = skewed_mean_interval(values, np.ones(4), 0.95)
+    assert_allclose(skewed.high - 4, longer * (plain.high - 4))
+    assert_allclose(skewed.low - 4, longer * (plain.low - 4))
+    assert skewed.standard_error == plain.standard_error
     got = positive_mean_interval(values, np.ones(4), 0.95)
-    factor = math.exp((plain.high - 4.0) / 4.0)
+    factor = math.exp((skewed.high - 4.0) / 4.0)
     assert_allclose([got.low, got.estimate, got.high], [4 / factor, 4.0, 4 * factor])
+    zeros = positive_mean_interval(np.zeros(4), np.ones(4), 0.95)
+    assert (zeros.low, zeros.estimate, zeros.high) == (0, 0, 0)
 
 
 def test_one_row_says_nothing():
