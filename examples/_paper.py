@@ -123,20 +123,27 @@ def comparison(curves: Iterable[Curve], results: Results) -> list[dict[str, str]
         for setting, theirs, here, se in zip(
             curve.settings, paper, ours, error, strict=True
         ):
-            number = f".{curve.digits}f"
+            shown = theirs is not None and curve.comparable
             rows.append(
                 {
                     "quantity": curve.quantity,
                     "setting": str(setting),
-                    "paper": "" if theirs is None else format(theirs, number),
-                    "ours": format(here, number),
-                    "std. error": format(se, f".{curve.digits + 1}f"),
-                    "difference": format(here - theirs, f"+{number}")
-                    if theirs is not None and curve.comparable
+                    "paper": written(theirs, curve.digits),
+                    "ours": written(here, curve.digits),
+                    "std. error": written(se, curve.digits + 1),
+                    "difference": written(here - theirs, curve.digits, "+")
+                    if shown
                     else "",
                 }
             )
     return rows
+
+
+def written(value: float | None, digits: int, sign: str = "") -> str:
+    """Return a number, a dash where it cannot be had, nothing where there is none."""
+    if value is None:
+        return ""
+    return "-" if np.isnan(value) else format(value, f"{sign}.{digits}f")
 
 
 def verdict_rows(verdicts: Iterable[Verdict]) -> list[dict[str, str]]:
@@ -170,15 +177,19 @@ def as_table(rows: Sequence[Mapping[str, str]]) -> str:
 PIXEL_NOISE = 0.4
 
 
-def noisy_digits(rng: np.random.RandomState) -> list[tuple[np.ndarray, np.ndarray]]:
+def noisy_digits(
+    rng: np.random.RandomState, n_draws: int = 1
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return rows for a teacher, for its student, and for tests.
 
     scikit-learn's scans with Gaussian noise on each pixel: what digit it was cannot
     always be told, so that the true probabilities are not zeros and ones. 700, 400 and
-    697 different scans; each test scan is taken with three draws of the noise.
+    697 different scans. Those of the student come with `n_draws` draws of the noise,
+    one after the other, those of the tests with three.
     """
     X, y = load_digits(return_X_y=True)
     parts = np.split(rng.permutation(len(y)), [700, 1100])
+    parts[1] = np.tile(parts[1], n_draws)
     parts[2] = np.repeat(parts[2], 3)
     return [
         (X[rows] / 16 + PIXEL_NOISE * rng.normal(size=(len(rows), 64)), y[rows])

@@ -10,9 +10,10 @@ closer to the true ones should help the student, and what takes them further sho
 The paper shows it for ResNets on CIFAR-100. Here teacher and students are small and the
 images the digits of scikit-learn under noise, so the curves can be compared in shape,
 not in values. The teacher, a network of 256 hidden units, fits its 700 rows without an
-error. The students, a logistic regression and a network of 16 hidden units, see 400
-other rows, labelled by the teacher alone: the theory is about rows that the teacher was
-not fitted on. (In the paper they are the teacher's own.)
+error. The students, a logistic regression and a network of 16 hidden units, see other
+rows, labelled by the teacher alone: the theory is about rows that the teacher was not
+fitted on. (In the paper they are the teacher's own.) They see 400 of them, or 2,000:
+five draws of the noise on the same 400 scans.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from _paper import (
     report,
     tidy,
 )
+from sklearn.base import clone
 
 from skdistill.losses import temper_proba
 from skdistill.metrics import brier_score
@@ -39,7 +41,7 @@ from skdistill.students import LinearStudent, MLPStudent
 TEMPERATURES = [1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5]
 PAPER_BRIER = [0.442, 0.407, 0.396, 0.406, 0.434, 0.473, 0.519, 0.567, 0.615]
 PAPER_STUDENT = [0.664, 0.669, 0.676, 0.683, 0.685, 0.683, 0.677, 0.677, 0.668]
-LINEAR, NETWORK = "linear student", "network student"
+STUDENTS = [f"{kind}, {n}" for n in (400, 2000) for kind in ("linear", "network")]
 
 # %%
 # One trial
@@ -48,7 +50,7 @@ LINEAR, NETWORK = "linear student", "network student"
 
 def trial(rng):
     """Return the teacher's Brier score and the students' accuracies by temperature."""
-    (X_teacher, y_teacher), (X, y), (X_test, y_test) = noisy_digits(rng)
+    (X_teacher, y_teacher), (X, y), (X_test, y_test) = noisy_digits(rng, n_draws=5)
     seed = rng.randint(2**31 - 1)
     teacher = MLPStudent(
         (256,),
@@ -58,22 +60,28 @@ def trial(rng):
         tol=0.0,
         random_state=seed,
     ).fit(X_teacher, y_teacher)
-    students = {
-        LINEAR: LinearStudent(C=1.0),
-        NETWORK: MLPStudent(
-            (16,), max_iter=60, early_stopping=False, random_state=seed
-        ),
-    }
     teacher_proba, teacher_test = map(teacher.predict_proba, (X, X_test))
     rows = []
     for temperature in TEMPERATURES:
-        soft_labels = temper_proba(teacher_proba, temperature)
         row = {"Brier": brier_score(y_test, temper_proba(teacher_test, temperature))}
-        for name, student in students.items():
-            student.fit(X, y, soft_labels=soft_labels)
+        soft_labels = temper_proba(teacher_proba, temperature)
+        for name, student in students(seed).items():
+            n = int(name.partition(", ")[2])
+            student.fit(X[:n], y[:n], soft_labels=soft_labels[:n])
             row[name] = student.score(X_test, y_test)
         rows.append(row)
     return rows
+
+
+def students(seed):
+    """Return the students; the networks take about as many steps with either sample."""
+    network = MLPStudent((16,), early_stopping=False, random_state=seed)
+    return {
+        "linear, 400": LinearStudent(),
+        "network, 400": clone(network).set_params(max_iter=60),
+        "linear, 2000": LinearStudent(),
+        "network, 2000": clone(network).set_params(max_iter=20),
+    }
 
 
 def run(n_trials, random_state):
@@ -89,8 +97,9 @@ def run(n_trials, random_state):
 # %%
 # What has to hold
 # ----------------
-# The teacher's optimum and the student's need not be the same: in the paper they are at
-# 2 and 3, two steps of the grid apart.
+# The temperature that is best for the teacher's score on new rows has to be better for
+# the student than the ends of the grid. It need not be the student's own optimum: in
+# the paper these are at 2 and 3, two steps of the grid apart.
 
 
 def mean(results, name):
@@ -98,23 +107,29 @@ def mean(results, name):
     return results[name].mean(axis=0)
 
 
+def gain_over(results, name, other):
+    """Return a student's gain at the teacher's best temperature over another one."""
+    best = mean(results, "Brier").argmin()
+    return mean(results, name)[best] - mean(results, name)[other]
+
+
 def about(name):
     """Return the criteria for one student."""
     return [
         Criterion(
-            f"{name}: more accurate at the best T than at 1, by",
-            lambda r: mean(r, name).max() - mean(r, name)[0],
+            f"{name}: at the teacher's best T more accurate than at T = 1, by",
+            lambda r: gain_over(r, name, 0),
             lambda gain: gain > 0,
-            ".4f",
+            "+.4f",
         ),
         Criterion(
-            f"{name}: more accurate at the best T than at 5, by",
-            lambda r: mean(r, name).max() - mean(r, name)[-1],
+            f"{name}: at the teacher's best T more accurate than at T = 5, by",
+            lambda r: gain_over(r, name, -1),
             lambda gain: gain > 0,
-            ".4f",
+            "+.4f",
         ),
         Criterion(
-            f"{name}: steps between its best T and the teacher's, at most 2",
+            f"{name}: steps from the teacher's best T to its own, at most 2",
             lambda r: mean(r, name).argmax() - mean(r, "Brier").argmin(),
             lambda steps: abs(steps) <= 2,
             "+d",
@@ -129,8 +144,7 @@ CRITERIA = [
         lambda best: 1 < best < 5,
         "g",
     ),
-    *about(LINEAR),
-    *about(NETWORK),
+    *(criterion for name in STUDENTS for criterion in about(name)),
 ]
 
 # %%
@@ -143,11 +157,14 @@ def plot(results):
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
     draw(axes[0], TEMPERATURES, results["Brier"], color="#000000", marker="o")
     tidy(axes[0], ylabel="Brier score of the teacher, test")
-    for name, colour, marker in [(LINEAR, OURS, "o"), (NETWORK, OTHER, "s")]:
+    for i, name in enumerate(STUDENTS):
         gain = results[name] - results[name][:, :1]
-        style = {"color": colour, "marker": marker, "label": name}
+        style = {"color": [OURS, OTHER][i % 2], "marker": "os"[i % 2], "label": name}
+        style |= {"linestyle": ["-", "--"][i // 2]}
         draw(axes[1], TEMPERATURES, 100 * gain, **style)
     tidy(axes[1], ylabel="accuracy less that at T = 1, percentage points")
+    axes[1].set_ylim(top=4.2)  # room for the names
+    axes[1].legend(frameon=False, loc="upper left", title="student, rows")
     axes[2].plot(
         TEMPERATURES,
         PAPER_BRIER,
@@ -169,23 +186,34 @@ def plot(results):
 # %%
 # Result
 # ------
+# The teacher's optimum is at 1.5. Where the student's is depends on the student, and on
+# how many rows it sees. The logistic regression of 400 rows does what the paper says.
+# The network of 400 rows gains up to T = 5: what is soft varies little, and with few
+# rows that is worth more than the teacher's bias costs. With five times as many rows
+# the bias is what counts, but then T = 1 is best for accuracy, although the teacher's
+# squared distance is not smallest there: Proposition 3 bounds an error of the
+# objective, and accuracy need not follow it.
 
 NOTES = """\
 Paper: ResNet-32 to ResNet-14 on CIFAR-100, on the teacher's rows; ours: other data and
-models, on fresh rows, so the values cannot be compared, only where the optima are."""
+models, on fresh rows, so the values cannot be compared, only where the optima are. The
+claim holds for one of four students. For the network of 400 rows high temperatures do
+not hurt; for the students of 2,000 rows T = 1 does not."""
 
 EXPERIMENT = Experiment(
     section="Temperature of an over-confident network, Figure 4",
     run=run,
     curves=[
         Curve("teacher's Brier", "Brier", TEMPERATURES, PAPER_BRIER, comparable=False),
-        Curve(LINEAR, LINEAR, TEMPERATURES, PAPER_STUDENT, comparable=False),
-        Curve(NETWORK, NETWORK, TEMPERATURES, PAPER_STUDENT, comparable=False),
+        *(
+            Curve(name, name, TEMPERATURES, PAPER_STUDENT, comparable=False)
+            for name in STUDENTS
+        ),
     ],
     criteria=CRITERIA,
     plot=plot,
-    n_trials=20,
-    n_trials_full=100,
+    n_trials=12,
+    n_trials_full=60,
     notes=NOTES,
 )
 

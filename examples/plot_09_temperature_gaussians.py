@@ -80,13 +80,12 @@ def mean(results, name):
 
 CRITERIA = [
     Criterion(
-        "log-loss of the teacher lowest at T = 1, and Brier score: T of the two minima",
-        lambda r: (
-            TEMPERATURES[mean(r, "log-loss").argmin()]
-            * TEMPERATURES[mean(r, "Brier").argmin()]
+        "of the teacher's two scores, lowest at T = 1",
+        lambda r: sum(
+            int(mean(r, score).argmin()) == TRUE for score in ("log-loss", "Brier")
         ),
-        lambda product: product == 1,
-        "g",
+        lambda number: number == 2,
+        "d",
     ),
     Criterion(
         "largest difference of the log-loss from the paper's “MSE”, in per cent of it",
