@@ -392,3 +392,16 @@ def test_what_is_no_teacher_is_refused(rows):
         cross_fit_bias_variance(TREE, X, y, n_repeats=0)
     with pytest.raises(ValueError, match="3 rows of each class"):
         cross_fit_bias_variance(TREE, X[:8], np.r_[[0] * 6, [1] * 2])
+
+
+def test_the_default_student_is_a_small_network(rows):
+    X, y, p = rows
+    from skdistill.students import MLPStudent
+
+    part = slice(0, 90)
+    report = teacher_report({"given": p[part]}, X[part], y[part], cv=2, random_state=0)
+    network = MLPStudent(random_state=0)
+    first, second = StratifiedKFold(2).split(X[part], y[part])
+    proba = network.fit(X[first[0]], y[first[0]]).predict_proba(X[first[1]])
+    assert_allclose(report.student_proba[first[1]], proba, rtol=1e-5)
+    assert len(second[1]) == 45
