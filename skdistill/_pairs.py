@@ -73,10 +73,10 @@ class RankingSet:
             x = take(self.x, self.train_rows[:, _concatenate(rows)])
             yield PairBatch(x, self.risk), 1.0 / n_batches
 
-    def validation_batch(self) -> Batch:
-        """Return all pairs of the validation rows."""
+    def validation(self) -> Iterator[Batch]:
+        """Yield all pairs of the validation rows, as one batch."""
         assert self.validation_rows is not None
-        return self._all_pairs(self.validation_rows)
+        yield self._all_pairs(self.validation_rows)
 
     def narrowed(self, members: torch.Tensor) -> RankingSet:
         """Return the set as it is: its only member is still trained."""
@@ -145,17 +145,12 @@ class AllPairsBatch:
     negative: torch.Tensor
     risk: PairRisk
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """Weight of the one loss."""
-        return self.x.new_ones(1, 1)
-
     def shards(self) -> None:
         """Return None: rows are compared with each other."""
         return
 
     def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the risk (1, 1) and its slope in the logits.
+        """Return the risk (1,) and its slope in the logits.
 
         Taken in float64 on the CPU, one number a row.
         """
@@ -166,7 +161,7 @@ class AllPairsBatch:
             scores, self.positive.numpy(), self.negative.numpy()
         )
         to_score = torch.from_numpy(slope).to(logits)
-        return logits.new_full((1, 1), value), _to_logits(to_score[None])
+        return logits.new_full((1,), value), _to_logits(to_score[None])
 
 
 @dataclass(frozen=True)
@@ -184,17 +179,12 @@ class PairBatch:
     x: torch.Tensor
     risk: PairRisk
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """Weight of the one loss."""
-        return self.x.new_ones(1, 1)
-
     def shards(self) -> None:
         """Return None: rows are compared with each other."""
         return
 
     def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the risk (1, 1) of the pairs across and its slope in the logits."""
+        """Return the risk (1,) of the pairs across and its slope in the logits."""
         scores = logits[:, :, 1] - logits[:, :, 0]
         half = scores.shape[1] // 2
         margins = scores[:, :half, None] - scores[:, None, half:]
@@ -204,7 +194,7 @@ class PairBatch:
         values, factors = self._emphasised(losses.mean(dim=inner, keepdim=True))
         slopes = slopes * factors / half**2
         to_scores = _concatenate([slopes.sum(dim=2), -slopes.sum(dim=1)], dim=1)
-        return values.mean(dim=(1, 2))[:, None], _to_logits(to_scores)
+        return values.mean(dim=(1, 2)), _to_logits(to_scores)
 
     def _emphasised(self, mean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return g of mean losses and its derivative, as `PairRisk` has them."""

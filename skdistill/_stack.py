@@ -32,8 +32,9 @@ SHARD_FLOPS = 8e7
 N_SHARDS = 2
 
 
-#: Below this many classes arrays are turned so that rows come last.
-FEW_CLASSES = 16
+#: Below this many classes logits lie in memory class by class: products with, and
+#: reductions over, so few columns are several times faster that way.
+FEW_CLASSES = 32
 
 
 class Batch(Protocol):
@@ -43,10 +44,6 @@ class Batch(Protocol):
     def x(self) -> torch.Tensor:
         """Inputs, shape (1 or G, batch_size, n_features)."""
 
-    @property
-    def weight(self) -> torch.Tensor:
-        """Weight of each loss in the sum that is minimised, (1 or G, n_losses or 1)."""
-
     def shards(self) -> tuple[Batch, Batch] | None:
         """Return two halves whose objectives add up, None where rows belong together.
 
@@ -54,35 +51,31 @@ class Batch(Protocol):
         """
 
     def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return losses (G, n_losses) and the slope of their weighted sum.
+        """Return the loss (G,) and its slope in the logits.
 
-        The slope is that of the logits, (G, batch_size, n_classes).
+        Logits and slope have shape (G, batch_size, n_classes), in any memory layout.
         """
 
 
 class CrossEntropyBatch(NamedTuple):
-    """Rows and their soft cross-entropies; one loss a row.
+    """Rows and the weighted sum of their soft cross-entropies.
 
     Attributes
     ----------
     x : tensor of shape (1 or G, batch_size, n_features)
         Inputs.
     terms : list of (tensor (1 or G, batch_size, n_classes), float or tensor (G, 1, 1))
-        Targets and student temperature of each soft cross-entropy.
-    weight : tensor of shape (1 or G, batch_size or 1)
-        Weight of each row in the sum that is minimised.
+        For each soft cross-entropy the coefficients of the log-probabilities, minus the
+        targets times the weights of the rows, and the student temperature.
     """
 
     x: torch.Tensor
     terms: list[tuple[torch.Tensor, float | torch.Tensor]]
-    weight: torch.Tensor
 
     def rows(self, start: int, stop: int) -> CrossEntropyBatch:
         """Return some of the rows, without a copy."""
-        terms = [(targets[:, start:stop], s) for targets, s in self.terms]
-        same = self.weight.shape[1] == 1
-        weight = self.weight if same else self.weight[:, start:stop]
-        return CrossEntropyBatch(self.x[:, start:stop], terms, weight)
+        terms = [(factors[:, start:stop], s) for factors, s in self.terms]
+        return CrossEntropyBatch(self.x[:, start:stop], terms)
 
     def shards(self) -> tuple[CrossEntropyBatch, CrossEntropyBatch]:
         """Return two halves of the rows."""
@@ -90,7 +83,7 @@ class CrossEntropyBatch(NamedTuple):
         return self.rows(0, n_rows // 2), self.rows(n_rows // 2, n_rows)
 
     def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of each row and the slope of their weighted sum."""
+        """Return the loss of each member and its slope in the logits."""
         return cross_entropy_and_slope(self, logits)
 
 
@@ -108,7 +101,7 @@ class Stack(Protocol):
         """Return logits (G, batch_size, n_classes) of a batch."""
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
-        """Set the parameters' gradients; return the batch's losses (G, n_losses)."""
+        """Set the parameters' gradients; return the batch's loss (G,)."""
 
     def n_shards(self, batch_size: int) -> int:
         """Return into how many shards of rows a batch is cut."""
@@ -123,48 +116,65 @@ class Stack(Protocol):
         """Go on with some of the members in training only; the others are kept."""
 
 
+def classes_first(values: torch.Tensor) -> torch.Tensor:
+    """Lay an array (..., rows, classes) out class by class, where classes are few.
+
+    Parameters
+    ----------
+    values : tensor of shape (G, n_rows, n_classes)
+        Logits, targets and the like.
+
+    Returns
+    -------
+    tensor of shape (G, n_rows, n_classes)
+        The same, copied where its memory is not laid out so yet.
+    """
+    if values.shape[-1] >= FEW_CLASSES:
+        return values
+    return values.transpose(1, 2).contiguous().transpose(1, 2)
+
+
 def cross_entropy_and_slope(
     batch: CrossEntropyBatch, logits: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the objective of each row and the slope of their weighted sum.
+    """Return the objective and its slope in the logits.
 
     Parameters
     ----------
     batch : CrossEntropyBatch
-        Targets and weights.
+        Coefficients c of the log-probabilities, and student temperatures S.
     logits : tensor of shape (G, batch_size, n_classes)
         Logits z of the batch.
 
     Returns
     -------
-    losses : tensor of shape (G, batch_size)
-        Sum over the terms of ``CE(p, softmax(z / S))``.
+    loss : tensor of shape (G,)
+        Sum over terms, rows and classes of ``c log softmax(z / S)``.
     slope : tensor of shape (G, batch_size, n_classes)
-        ``weight * (sum(p) * softmax(z / S) - p) / S``, summed over the terms.
+        ``(c - sum(c) softmax(z / S)) / S``, summed over the terms.
     """
-    # Over a few classes, reductions are several times faster along the rows.
-    rows_last = logits.shape[-1] < FEW_CLASSES
-    dim = 1 if rows_last else 2
-    if rows_last:
-        logits = logits.transpose(1, 2).contiguous()
-    losses, slope = None, None
-    for targets, temperature in batch.terms:
-        if rows_last:
-            targets = targets.transpose(1, 2)
+    import torch
+
+    dim = 2
+    if logits.shape[-1] < FEW_CLASSES:
+        dim, logits = 1, logits.transpose(1, 2)
+    loss, slope = None, None
+    for factors, temperature in batch.terms:
+        factors = factors.transpose(1, 2) if dim == 1 else factors
         at_one = isinstance(temperature, float) and temperature == 1.0
         log_proba = (logits if at_one else logits / temperature).log_softmax(dim)
-        term = -(targets * log_proba).sum(dim)
-        # A row's targets sum to the weight of the term for that row.
-        term_slope = log_proba.exp_().mul_(targets.sum(dim, keepdim=True))
-        term_slope -= targets
+        term = (log_proba * factors).sum((1, 2))
+        # The derivative of a log-softmax, in one pass.
+        term_slope = torch._log_softmax_backward_data(
+            factors.expand_as(log_proba), log_proba, dim, log_proba.dtype
+        )
         if not at_one:
             term_slope /= temperature
-        losses = term if losses is None else losses + term
+        loss = term if loss is None else loss + term
         slope = term_slope if slope is None else slope + term_slope
-    assert losses is not None
+    assert loss is not None
     assert slope is not None
-    slope *= batch.weight.unsqueeze(dim)
-    return losses, slope.transpose(1, 2) if rows_last else slope
+    return loss, slope.transpose(1, 2) if dim == 1 else slope
 
 
 class _BehindFront(NamedTuple):
@@ -227,7 +237,8 @@ class MLPStack:
         self.layer_sizes = tuple(layer_sizes)
         self.product_dtype = dtype if product_dtype is None else product_dtype
         self._mixed = self.product_dtype != dtype
-        members = [_draw_parameters(layer_sizes, g, front) for g in generators]
+        self._few = layer_sizes[-1] < FEW_CLASSES
+        members = [_draw_parameters(self.layer_sizes, g, front) for g in generators]
         self.training_members = np.arange(self.n_members)
         self._bind(torch.stack(members).to(device=device, dtype=dtype))
         self._kept = self._flat.clone()
@@ -238,21 +249,27 @@ class MLPStack:
 
         self._flat = flat
         self._layers = self._views(flat)
+        # What products are taken with: the parameters, or a copy in another type.
+        self._rounded = flat.to(self.product_dtype)
+        self._factors = self._views(self._rounded)
+        self._turned = [weight.transpose(1, 2) for weight, _ in self._factors]
         self._gradients = [torch.zeros_like(flat) for _ in range(N_SHARDS)]
         self._slopes = [self._views(gradient) for gradient in self._gradients]
         self._flat.grad = self._gradients[0]
 
     def _views(self, flat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return weights (G, in, out) and biases (G, 1, out) as views."""
-        layers, start = [], self._n_front
-        for n_in, n_out in pairwise(self.layer_sizes):
+        layers, start, n_members = [], self._n_front, len(flat)
+        for i, (n_in, n_out) in enumerate(pairwise(self.layer_sizes), start=2):
             weight = flat[:, start : start + n_in * n_out]
             start += n_in * n_out
-            bias = flat[:, start : start + n_out]
+            bias = flat[:, start : start + n_out].view(n_members, 1, n_out)
             start += n_out
-            layers.append(
-                (weight.view(len(flat), n_in, n_out), bias.view(len(flat), 1, n_out))
-            )
+            if self._few and i == len(self.layer_sizes):
+                weight = weight.view(n_members, n_out, n_in).transpose(1, 2)
+            else:
+                weight = weight.view(n_members, n_in, n_out)
+            layers.append((weight, bias))
         return layers
 
     def parameters(self) -> list[torch.Tensor]:
@@ -263,21 +280,27 @@ class MLPStack:
         """Return logits (G, batch_size, n_classes) of a batch."""
         import torch
 
+        self._round()
         if self.front is None:
-            return self._activations(x, self._layers)[-1]
+            return self._activations(x, self._factors)[-1]
         parts = x.split(self.front.max_rows(len(x)), dim=1)
         inputs = [self._behind_front(part) for part in parts]
         return torch.cat([self._activations(i.x, i.layers)[-1] for i in inputs], dim=1)
 
+    def _round(self) -> None:
+        """Bring the copy of the parameters that products are taken with up to date."""
+        if self._mixed:
+            self._rounded.copy_(self._flat)
+
     def _behind_front(self, x: torch.Tensor) -> _BehindFront:
         """Return what the first layer takes, and its weights as they apply to it."""
         if self.front is None:
-            return _BehindFront(x, self._layers, x)
+            return _BehindFront(x, self._factors, x)
         parameters = self._flat[:, : self._n_front]
         x, cosines = self.front.forward(parameters, x)
-        (weight, bias), *others = self._layers
-        weight = self.front.scaled(parameters, weight)
-        return _BehindFront(x, [(weight, bias), *others], cosines)
+        weight = self.front.scaled(parameters, self._layers[0][0])
+        first = weight.to(self.product_dtype), self._factors[0][1]
+        return _BehindFront(x, [first, *self._factors[1:]], cosines)
 
     def _activations(
         self, x: torch.Tensor, layers: list[tuple[torch.Tensor, torch.Tensor]]
@@ -285,23 +308,18 @@ class MLPStack:
         """Return the input, the outputs of the hidden layers, and the logits."""
         import torch
 
-        outputs = [self._in_products(x).expand(len(self._flat), -1, -1)]
+        outputs = [x.to(self.product_dtype).expand(len(self._flat), -1, -1)]
         for weight, bias in layers[:-1]:
-            hidden = torch.baddbmm(
-                self._in_products(bias), outputs[-1], self._in_products(weight)
-            )
+            hidden = torch.baddbmm(bias, outputs[-1], weight)
             outputs.append(_activate_(hidden, self.activation))
-        weight, bias = layers[-1]
-        if self._mixed:
-            last = torch.bmm(outputs[-1], self._in_products(weight))
-            outputs.append(last.to(bias.dtype) + bias)
+        operands = (layers[-1][1], outputs[-1], layers[-1][0])
+        if self._few:
+            bias, hidden, weight = (values.transpose(1, 2) for values in operands)
+            logits = torch.baddbmm(bias, weight, hidden).transpose(1, 2)
         else:
-            outputs.append(torch.baddbmm(bias, outputs[-1], weight))
+            logits = torch.baddbmm(*operands)
+        outputs.append(logits.to(self._flat.dtype))
         return outputs
-
-    def _in_products(self, values: torch.Tensor) -> torch.Tensor:
-        """Return values in the type that products are taken in."""
-        return values.to(self.product_dtype) if self._mixed else values
 
     def n_shards(self, batch_size: int) -> int:
         """Return into how many shards of rows a batch is cut.
@@ -315,43 +333,36 @@ class MLPStack:
         return N_SHARDS if flops >= SHARD_FLOPS and batch_size >= 2 * N_SHARDS else 1
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
-        """Set the parameters' gradient; return the batch's losses (G, n_losses)."""
-        import torch
-
+        """Set the parameters' gradient; return the batch's loss (G,)."""
+        self._round()
         halves = batch.shards() if self.n_shards(batch.x.shape[1]) > 1 else None
         if halves is None:
             return self._shard_gradient(0, batch)
         if pool is None:
-            losses = [self._shard_gradient(i, part) for i, part in enumerate(halves)]
+            first, second = (self._shard_gradient(i, halves[i]) for i in range(2))
         else:
-            second = pool.submit(self._shard_gradient, 1, halves[1])
-            losses = [self._shard_gradient(0, halves[0]), second.result()]
+            other = pool.submit(self._shard_gradient, 1, halves[1])
+            first, second = self._shard_gradient(0, halves[0]), other.result()
         self._gradients[0] += self._gradients[1]
-        return torch.cat(losses, dim=1)
+        return first + second
 
     def _shard_gradient(self, shard: int, batch: Batch) -> torch.Tensor:
-        """Back-propagate some rows into one gradient buffer; return their losses."""
+        """Back-propagate some rows into one gradient buffer; return their loss."""
         import torch
 
         x, layers, cosines = self._behind_front(batch.x)
         outputs = self._activations(x, layers)
-        losses, slope = batch.loss_and_slope(outputs[-1])
-        for i in range(len(self._layers) - 1, -1, -1):
-            to_weight, to_bias = self._slopes[shard][i]
-            torch.sum(slope, dim=1, keepdim=True, out=to_bias)
-            slope = self._in_products(slope)
-            inputs = outputs[i].transpose(1, 2)
-            if self._mixed:
-                to_weight.copy_(torch.bmm(inputs, slope))
-            else:
-                torch.bmm(inputs, slope, out=to_weight)
+        loss, slope = batch.loss_and_slope(outputs.pop())
+        for i in range(len(outputs) - 1, -1, -1):
+            torch.sum(slope, dim=1, keepdim=True, out=self._slopes[shard][i][1])
+            slope = slope.to(self.product_dtype)
+            self._to_weight(outputs[i], slope, shard, i)
             if i:
-                weight = self._in_products(layers[i][0])
-                slope = torch.bmm(slope, weight.transpose(1, 2))
+                slope = torch.bmm(slope, self._turned[i])
                 slope = _through_activation(slope, outputs[i], self.activation)
         if self.front is not None:
             # Of the first layer's inputs only those that the front has appended.
-            weight = self._in_products(layers[0][0][:, self.front.n_in :])
+            weight = layers[0][0][:, self.front.n_in :]
             slope = torch.bmm(slope, weight.transpose(1, 2))
             self.front.backward(
                 self._flat[:, : self._n_front],
@@ -361,7 +372,22 @@ class MLPStack:
                 self._slopes[shard][0][0],
                 self._gradients[shard][:, : self._n_front],
             )
-        return losses
+        return loss
+
+    def _to_weight(
+        self, inputs: torch.Tensor, slope: torch.Tensor, shard: int, layer: int
+    ) -> None:
+        """Write the gradient of a layer's weights, in the layout that they have."""
+        import torch
+
+        out = self._slopes[shard][layer][0]
+        left, right = inputs.transpose(1, 2), slope
+        if self._few and layer == len(self._layers) - 1:
+            out, left, right = out.transpose(1, 2), slope.transpose(1, 2), inputs
+        if self._mixed:
+            out.copy_(torch.bmm(left, right))
+        else:
+            torch.bmm(left, right, out=out)
 
     def training(self, mode: bool) -> None:
         """Do nothing: no layer differs between training and prediction."""
@@ -423,6 +449,9 @@ def _draw_parameters(
         n_drawn = (n_in + 1) * n_out
         drawn = torch.rand(n_drawn, generator=generator, dtype=torch.float64)
         parts.append((2 * drawn - 1) / n_in**0.5)
+    if n_out < FEW_CLASSES:
+        weight, bias = parts.pop().split([n_in * n_out, n_out])
+        parts += [weight.view(n_in, n_out).T.reshape(-1), bias]
     return torch.cat(parts)
 
 
@@ -491,13 +520,16 @@ class ModuleStack:
         return 1
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
-        """Set the parameters' gradients; return the batch's losses (G, n_losses)."""
+        """Set the parameters' gradients; return the batch's loss (G,)."""
+        import torch
+
         for parameter in self.parameters():
             parameter.grad = None
-        logits = self.logits(batch.x)
-        losses, slope = batch.loss_and_slope(logits.detach())
+        with torch.enable_grad():
+            logits = self.logits(batch.x)
+        loss, slope = batch.loss_and_slope(logits.detach())
         logits.backward(slope)
-        return losses
+        return loss
 
     def training(self, mode: bool) -> None:
         """Switch dropout, batch normalisation and the like."""

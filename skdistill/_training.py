@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdistill._device import torch_threads
-from skdistill._stack import Batch, CrossEntropyBatch, Stack
+from skdistill._stack import Batch, CrossEntropyBatch, Stack, classes_first
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: machine (two wait for each other at every product), and makes the result of a fit
 #: independent of the number of cores and of ``n_jobs``.
 N_THREADS = 1
+
+#: Validation rows that are scored at a time.
+VALIDATION_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,8 @@ class TrainingData(Protocol):
     ) -> Iterator[tuple[Batch, float]]:
         """Yield the batches of an epoch, each with its share of the epoch's loss."""
 
-    def validation_batch(self) -> Batch:
-        """Return the validation rows as one batch; the ratios of its weights count."""
+    def validation(self) -> Iterator[Batch]:
+        """Yield batches of the validation rows, whose losses add up to the mean one."""
 
     def narrowed(self, members: torch.Tensor) -> TrainingData:
         """Return what is left once only some of the members are trained."""
@@ -131,21 +134,41 @@ class TrainingSet:
         self, batch_size: int, generators: Sequence[torch.Generator]
     ) -> Iterator[tuple[Batch, float]]:
         """Yield the batches of a pass over the training rows, with their shares."""
-        weight = _mean_one(self)
+        weight = self._mean_one(self.train_rows)
         for rows in _batches(self.train_rows, batch_size, generators):
             # The weights of a batch sum to 1 on average: its sum is its mean loss.
-            share = rows.shape[1] / self.train_rows.shape[1]
-            yield _batch(self, weight, rows), share
+            n_rows = rows.shape[1]
+            yield self._batch(weight, rows, n_rows), n_rows / self.train_rows.shape[1]
 
-    def validation_batch(self) -> Batch:
-        """Return the validation rows as one batch."""
-        import torch
-
+    def validation(self) -> Iterator[Batch]:
+        """Yield the validation rows in batches that stay small beside the inputs."""
         assert self.validation_rows is not None
-        weight = self.weight
-        if weight is None:
-            weight = torch.ones(1, 1, dtype=self.x.dtype, device=self.x.device)
-        return _batch(self, weight, self.validation_rows)
+        weight = self._mean_one(self.validation_rows)
+        n_rows = self.validation_rows.shape[1]
+        for rows in self.validation_rows.split(VALIDATION_ROWS, dim=1):
+            yield self._batch(weight, rows, n_rows)
+
+    def _mean_one(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Return weights of mean 1 over some rows; None where all are equal.
+
+        So a batch's mean of weighted losses estimates the weighted mean without bias.
+        """
+        if self.weight is None:
+            return None
+        return self.weight / take(self.weight, rows).mean(dim=1, keepdim=True)
+
+    def _batch(
+        self, weight: torch.Tensor | None, rows: torch.Tensor, n_rows: int
+    ) -> CrossEntropyBatch:
+        """Gather rows of a step; weights are divided by `n_rows`."""
+        share: float | torch.Tensor = -1.0 / n_rows
+        if weight is not None:
+            share = take(weight, rows).unsqueeze(-1) * share
+        terms = [
+            (classes_first(take(term.targets, rows)) * share, term.temperature)
+            for term in self.terms
+        ]
+        return CrossEntropyBatch(take(self.x, rows), terms)
 
     def narrowed(self, members: torch.Tensor) -> TrainingSet:
         """Return the targets, weights and rows of some of the members."""
@@ -305,31 +328,28 @@ class AdamW:
         """Move the parameters that have a gradient."""
         import torch
 
-        lists = zip(self.parameters, self.first, self.second, self.steps, strict=True)
-        moved = [entry for entry in lists if entry[0].grad is not None]
+        states = zip(self.parameters, self.first, self.second, self.steps, strict=True)
+        moved = [(p, p.grad, *state) for p, *state in states if p.grad is not None]
         if not moved:
             return
-        parameters, first, second, steps = (
-            list(part) for part in zip(*moved, strict=True)
-        )
+        parameters, gradients, first, second, steps = zip(*moved, strict=True)
         for count in steps:
             count += 1
-        with torch.no_grad():
-            torch.ops.aten._fused_adamw_.default(
-                parameters,
-                [parameter.grad for parameter in parameters],
-                first,
-                second,
-                [],
-                steps,
-                lr=self.settings.learning_rate,
-                beta1=0.9,
-                beta2=0.999,
-                weight_decay=self.settings.weight_decay,
-                eps=1e-8,
-                amsgrad=False,
-                maximize=False,
-            )
+        torch._fused_adamw_(
+            parameters,
+            gradients,
+            first,
+            second,
+            [],
+            steps,
+            lr=self.settings.learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            weight_decay=self.settings.weight_decay,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
         """Go on with some members, whose parameters are `parameters`."""
@@ -422,12 +442,12 @@ def _epoch(
     loss = torch.zeros(
         len(stack.training_members), dtype=data.x.dtype, device=data.x.device
     )
-    for batch, share in data.epoch(settings.batch_size, generators):
-        losses = stack.gradient(batch, pool)
-        optimizer.step()
-        if average is not None:
-            average.update()
-        loss.add_((losses * batch.weight).sum(dim=1), alpha=share)
+    with torch.no_grad():
+        for batch, share in data.epoch(settings.batch_size, generators):
+            loss.add_(stack.gradient(batch, pool), alpha=share)
+            optimizer.step()
+            if average is not None:
+                average.update()
     return _to_numpy(loss)
 
 
@@ -567,15 +587,6 @@ def _batches(
         yield shuffled[:, i * n_rows // n_batches : (i + 1) * n_rows // n_batches]
 
 
-def _batch(
-    data: TrainingSet, weight: torch.Tensor, rows: torch.Tensor
-) -> CrossEntropyBatch:
-    """Gather the rows of a step; its weights are divided by their number."""
-    share = weight if weight.shape[1] == 1 else take(weight, rows)
-    terms = [(take(term.targets, rows), term.temperature) for term in data.terms]
-    return CrossEntropyBatch(take(data.x, rows), terms, share / rows.shape[1])
-
-
 def take(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Select rows of each member.
 
@@ -610,23 +621,8 @@ def _validate(stack: Stack, data: TrainingData) -> NDArray[np.float64] | None:
         return None
     stack.training(False)
     with torch.no_grad():
-        batch = data.validation_batch()
-        losses, _ = batch.loss_and_slope(stack.logits(batch.x))
-        total = batch.weight.expand(-1, losses.shape[1]).sum(dim=1)
-        return _to_numpy((losses * batch.weight).sum(dim=1) / total)
-
-
-def _mean_one(data: TrainingSet) -> torch.Tensor:
-    """Return weights of mean 1 over the training rows; (1, 1) where all are equal.
-
-    So a batch's mean of weighted losses estimates the weighted mean without bias.
-    """
-    import torch
-
-    if data.weight is None:
-        return torch.ones(1, 1, dtype=data.x.dtype, device=data.x.device)
-    train_weight = take(data.weight, data.train_rows)
-    return data.weight / train_weight.mean(dim=1, keepdim=True)
+        losses = [b.loss_and_slope(stack.logits(b.x))[0] for b in data.validation()]
+        return _to_numpy(torch.stack(losses).sum(dim=0))
 
 
 def _to_numpy(values: torch.Tensor) -> NDArray[np.float64]:

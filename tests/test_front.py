@@ -43,11 +43,9 @@ def make_batch(n_members, shared, n_rows=N_ROWS):
     rng = np.random.default_rng(0)
     n = 1 if shared else n_members
     targets = rng.dirichlet(np.ones(N_CLASSES), size=(n, n_rows))
-    return CrossEntropyBatch(
-        torch.from_numpy(rng.normal(size=(n, n_rows, N_IN))),
-        [(torch.from_numpy(targets), 1.0)],
-        torch.from_numpy(rng.uniform(0, 2, size=(n, n_rows))),
-    )
+    x = torch.from_numpy(rng.normal(size=(n, n_rows, N_IN)))
+    factors = -rng.uniform(0, 2, size=(n, n_rows, 1)) * targets
+    return CrossEntropyBatch(x, [(torch.from_numpy(factors), 1.0)])
 
 
 def logits_of(stack, flat, x):
@@ -70,11 +68,14 @@ def logits_of(stack, flat, x):
         hidden = inputs * factors
         sizes = list(pairwise(stack.layer_sizes))
         for i, (n_in, n_out) in enumerate(sizes):
-            weight = parameters[start : start + n_in * n_out].view(n_in, n_out)
+            weight = parameters[start : start + n_in * n_out]
+            # The last layer lies class by class.
+            last = i == len(sizes) - 1
+            weight = weight.view(n_out, n_in).T if last else weight.view(n_in, n_out)
             start += n_in * n_out
             hidden = hidden @ weight + parameters[start : start + n_out]
             start += n_out
-            hidden = hidden if i == len(sizes) - 1 else torch.tanh(hidden)
+            hidden = hidden if last else torch.tanh(hidden)
         assert start == len(parameters)
         logits.append(hidden)
     return torch.stack(logits)
@@ -85,12 +86,12 @@ def logits_of(stack, flat, x):
 def test_the_gradient_is_that_of_autograd(hidden, shared):
     stack = make_stack(hidden=hidden)
     batch = make_batch(3, shared)
-    losses = stack.gradient(batch, None)
+    loss = stack.gradient(batch, None)
     flat = stack.parameters()[0].clone().requires_grad_()
     log_proba = torch.log_softmax(logits_of(stack, flat, batch.x), dim=-1)
-    expected = -(batch.terms[0][0] * log_proba).sum(-1)
-    (batch.weight * expected).sum().backward()
-    assert_allclose(losses, expected.detach(), atol=1e-12)
+    expected = (batch.terms[0][0] * log_proba).sum((1, 2))
+    expected.sum().backward()
+    assert_allclose(loss, expected.detach(), atol=1e-12)
     assert_allclose(stack.parameters()[0].grad, flat.grad, rtol=0, atol=1e-12)
 
 

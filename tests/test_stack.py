@@ -40,13 +40,10 @@ def make_batch(n_members=N_MEMBERS, shared=False, weighted=True, n_rows=N_ROWS):
     targets *= rng.uniform(0, 2, (2, n, n_rows, 1))
     temperatures = rng.uniform(0.5, 3, (n_members, 1, 1))
     weight = rng.uniform(0, 2, (n, n_rows)) if weighted else np.full((1, 1), 0.1)
+    factors = torch.from_numpy(-weight[..., None] * targets)
     return CrossEntropyBatch(
         torch.from_numpy(rng.normal(size=(n, n_rows, N_FEATURES))),
-        [
-            (torch.from_numpy(targets[0]), 1.0),
-            (torch.from_numpy(targets[1]), torch.from_numpy(temperatures)),
-        ],
-        torch.from_numpy(weight),
+        [(factors[0], 1.0), (factors[1], torch.from_numpy(temperatures))],
     )
 
 
@@ -62,9 +59,9 @@ def logits_of(stack, flat, x):
 
 def objective(batch, logits):
     total = 0.0
-    for targets, temperature in batch.terms:
+    for factors, temperature in batch.terms:
         log_proba = torch.log_softmax(logits / temperature, dim=-1)
-        total = total - (batch.weight * (targets * log_proba).sum(-1)).sum()
+        total = total + (factors * log_proba).sum()
     return total
 
 
@@ -74,9 +71,17 @@ def autograd_gradient(stack, batch):
     return flat.grad
 
 
+@pytest.fixture(params=[True, False], ids=["few classes", "many classes"])
+def layout(request, monkeypatch):
+    """Logits class by class in memory, and row by row."""
+    if not request.param:
+        monkeypatch.setattr(_stack, "FEW_CLASSES", 0)
+
+
 # -- the backward pass -------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("layout")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", HIDDEN)
 @pytest.mark.parametrize("shared", [False, True])
@@ -84,8 +89,8 @@ def autograd_gradient(stack, batch):
 def test_the_gradient_is_that_of_autograd(activation, hidden, shared, weighted):
     stack = make_stack(hidden, activation)
     batch = make_batch(shared=shared, weighted=weighted)
-    losses = stack.gradient(batch, None)
-    assert losses.shape == (N_MEMBERS, N_ROWS)
+    loss = stack.gradient(batch, None)
+    assert loss.shape == (N_MEMBERS,)
     gradient = stack.parameters()[0].grad
     assert_allclose(gradient, autograd_gradient(stack, batch), rtol=0, atol=1e-10)
 
@@ -115,7 +120,12 @@ def numpy_objective(flat, batch, sizes):
     for g, parameters in enumerate(flat):
         layers, start = [], 0
         for n_in, n_out in sizes:
-            weight = parameters[start : start + n_in * n_out].reshape(n_in, n_out)
+            weight = parameters[start : start + n_in * n_out]
+            # The last layer lies class by class.
+            last = (n_in, n_out) == sizes[-1]
+            weight = (
+                weight.reshape(n_out, n_in).T if last else weight.reshape(n_in, n_out)
+            )
             start += n_in * n_out
             layers.append((weight, parameters[start : start + n_out]))
             start += n_out
@@ -124,22 +134,21 @@ def numpy_objective(flat, batch, sizes):
             for weight, bias in layers[:-1]:
                 hidden = np.tanh(hidden @ weight + bias)
             z = hidden @ layers[-1][0] + layers[-1][1]
-            for targets, temperature in batch.terms:
+            for factors, temperature in batch.terms:
                 s = 1.0 if isinstance(temperature, float) else temperature[g].item()
                 log_proba = z / s - np.log(np.exp(z / s).sum())
-                row = -(targets[g, i].numpy() * log_proba).sum()
-                total += batch.weight[g, i].item() * row
+                total += (factors[g, i].numpy() * log_proba).sum()
     return total
 
 
 def test_the_gradient_is_the_slope_of_the_objective():
     stack = make_stack((3,), n_members=2)
     batch = make_batch(2)
-    losses = stack.gradient(batch, None)
+    loss = stack.gradient(batch, None)
     flat = stack.parameters()[0].numpy().copy()
     sizes = [(N_FEATURES, 3), (3, N_CLASSES)]
     value = numpy_objective(flat, batch, sizes)
-    assert_allclose((losses * batch.weight).sum(), value, rtol=1e-12)
+    assert_allclose(loss.sum(), value, rtol=1e-12)
     slopes = np.zeros_like(flat)
     step = 1e-5
     for index in product(*map(range, flat.shape)):
@@ -151,6 +160,7 @@ def test_the_gradient_is_the_slope_of_the_objective():
     assert_allclose(stack.parameters()[0].grad, slopes, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.usefixtures("layout")
 def test_a_module_has_the_gradient_of_the_same_stack():
     stack = make_stack((5,), n_members=1)
     (coefs, intercepts) = stack.current(0)
@@ -164,8 +174,8 @@ def test_a_module_has_the_gradient_of_the_same_stack():
     modules = ModuleStack([module])
     batch = make_batch(1)
     for _ in range(2):
-        losses = modules.gradient(batch, None)
-    assert_allclose(losses.detach(), stack.gradient(batch, None), rtol=1e-12)
+        loss = modules.gradient(batch, None)
+    assert_allclose(loss, stack.gradient(batch, None), rtol=1e-12)
     ours = [
         part[0] if part.shape[1] == 1 else part[0].T
         for layer in stack._slopes[0]
@@ -198,7 +208,7 @@ def test_a_filler_of_zeros_is_no_term():
 def test_loss_and_slope_leaves_the_logits_and_the_batch_alone():
     batch = make_batch()
     logits = make_stack().logits(batch.x)
-    tensors = [logits, batch.weight, *[targets for targets, _ in batch.terms]]
+    tensors = [logits, *[factors for factors, _ in batch.terms]]
     before = [tensor.clone() for tensor in tensors]
     cross_entropy_and_slope(batch, logits)
     for tensor, old in zip(tensors, before, strict=True):
@@ -209,14 +219,15 @@ def test_loss_and_slope_leaves_the_logits_and_the_batch_alone():
 def test_large_logits_give_finite_losses(scale):
     batch = make_batch()
     logits = scale * make_stack().logits(batch.x)
-    losses, slope = cross_entropy_and_slope(batch, logits)
-    assert losses.isfinite().all()
+    loss, slope = cross_entropy_and_slope(batch, logits)
+    assert loss.isfinite().all()
     assert slope.isfinite().all()
 
 
 # -- members -----------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("layout")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_each_member_is_a_network_of_its_own(activation, hidden):
@@ -312,14 +323,14 @@ def test_what_is_kept_is_a_copy():
 def test_shards_add_up_to_the_gradient(hidden, weighted, n_rows, monkeypatch):
     stack = make_stack(hidden)
     batch = make_batch(weighted=weighted, n_rows=n_rows)
-    losses = stack.gradient(batch, None)
+    loss = stack.gradient(batch, None)
     gradient = stack.parameters()[0].grad.clone()
     monkeypatch.setattr(_stack, "SHARD_FLOPS", 0)
     assert stack.n_shards(n_rows) == 2
     results = []
     with ThreadPoolExecutor(1) as pool:
         for worker in (None, pool):
-            assert_allclose(stack.gradient(batch, worker), losses, rtol=1e-12)
+            assert_allclose(stack.gradient(batch, worker), loss, rtol=1e-12)
             results.append(stack.parameters()[0].grad.clone())
             assert_allclose(results[-1], gradient, rtol=0, atol=1e-12)
     assert torch.equal(*results)
@@ -347,16 +358,26 @@ def test_an_error_in_the_second_shard_is_raised(monkeypatch):
         stack.gradient(make_batch(), pool)
 
 
+@pytest.mark.parametrize("n_classes", [3, 5])
+def test_classes_are_put_first_in_memory_where_they_are_few(n_classes, monkeypatch):
+    monkeypatch.setattr(_stack, "FEW_CLASSES", 5)
+    values = torch.rand(2, 4, n_classes)
+    found = _stack.classes_first(values)
+    assert torch.equal(found, values)
+    assert found.transpose(1, 2).is_contiguous() == (n_classes < 5)
+
+
 # -- types -------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("layout")
 def test_products_of_another_type_give_nearly_the_same_gradient():
     """Parameters, losses and slopes stay in the stack's own type."""
     batch = make_batch()
     options = {"dtype": torch.float64, "product_dtype": torch.float32}
     exact, rounded = make_stack((5, 4)), make_stack((5, 4), **options)
-    losses = exact.gradient(batch, None)
-    assert_allclose(rounded.gradient(batch, None), losses, rtol=1e-5)
+    loss = exact.gradient(batch, None)
+    assert_allclose(rounded.gradient(batch, None), loss, rtol=1e-5)
     ours, theirs = (stack.parameters()[0].grad for stack in (rounded, exact))
     assert ours.dtype == torch.float64
     assert rounded.logits(batch.x).dtype == torch.float64

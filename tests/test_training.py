@@ -447,9 +447,18 @@ def test_the_losses_of_an_epoch_are_weighted_means(batch_size, weighted):
         assert_allclose(validation, on_validation, rtol=1e-12)
 
 
+def test_validation_rows_may_be_scored_in_parts(monkeypatch):
+    data = training_set(3, validated=True)
+    stack = make_stack(generators(range(3)))
+    whole = _training._validate(stack, data)
+    monkeypatch.setattr(_training, "VALIDATION_ROWS", 7)
+    assert len(list(data.validation())) == 3
+    assert_allclose(_training._validate(stack, data), whole, rtol=1e-12)
+
+
 def test_weights_have_mean_one_over_the_training_rows():
     data = training_set(3)
-    weight = _training._mean_one(data)
+    weight = data._mean_one(data.train_rows)
     own = _training.take(weight, data.train_rows)
     assert_allclose(own.mean(dim=1), 1, rtol=1e-12)
     ratio = weight / data.weight
@@ -727,17 +736,16 @@ def test_the_objective_is_the_distillation_loss(seed):
     tempered = soft_labels ** (1 / t)
     tempered /= tempered.sum(axis=1, keepdims=True)
     terms = objective_terms(codes, tempered, a, s)
+    factors = [(-weight[:, None] * targets, s) for targets, s in terms]
     batch = _stack.CrossEntropyBatch(
-        torch.zeros(1, 20, 1),
-        [(torch.from_numpy(targets)[None], s) for targets, s in terms],
-        torch.from_numpy(weight)[None],
+        torch.zeros(1, 20, 1), [(torch.from_numpy(c)[None], s) for c, s in factors]
     )
-    losses, slope = cross_entropy_and_slope(batch, torch.from_numpy(logits)[None])
+    loss, slope = cross_entropy_and_slope(batch, torch.from_numpy(logits)[None])
     options = {"temperature": t, "mixing_weight": a, "student_temperature": s}
     expected = distillation_loss(
         codes, soft_labels, logits, reduction="none", **options
     )
-    assert_allclose(losses[0], expected, rtol=1e-12)
+    assert_allclose(loss[0], weight @ expected, rtol=1e-12)
     z = torch.tensor(logits, requires_grad=True)
     rows = distillation_loss(
         torch.from_numpy(codes),
