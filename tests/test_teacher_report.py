@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
@@ -212,6 +214,17 @@ def test_rows_of_weight_zero_are_as_if_absent(rows):
     assert whole.to_dict() == part.to_dict()
     plain = teacher_report({"tree": TREE}, X[kept], y[kept], **options)
     assert plain.to_dict()["tree"]["brier"] != part.to_dict()["tree"]["brier"]
+
+
+def test_metadata_routing_makes_no_difference(rows):
+    X, y, _ = rows
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    options = {"sample_weight": weight, "student": LinearStudent()}
+    plain = teacher_report(TREE, X, y, **options)
+    with config_context(enable_metadata_routing=True):
+        tree = clone(TREE).set_fit_request(sample_weight=True)
+        routed = teacher_report(tree, X, y, **options)
+    assert routed.to_dict() == plain.to_dict()
 
 
 def test_two_classes_and_certain_probabilities():

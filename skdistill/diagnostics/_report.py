@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils._metadata_requests import _routing_enabled
 
 from skdistill._bias_variance import BiasVariance
 from skdistill._calibration import fit_temperature
@@ -26,7 +27,7 @@ from skdistill._reliability import (
     class_reliability,
 )
 from skdistill._risks import loss_vectors
-from skdistill._typing import FloatArray, InputLike
+from skdistill._typing import Estimator, FloatArray, InputLike
 from skdistill._validation import check_soft_labels
 from skdistill.diagnostics._cross_fit import CrossFit, open_cross_fit
 from skdistill.diagnostics._render import flat, html_table, text_table, to_frame
@@ -467,7 +468,7 @@ def teacher_report(
         n_jobs=n_jobs,
         random_state=random_state,
     )
-    student_proba = fit.proba(as_student(student, random_state=random_state))
+    student_proba = fit.proba(_reference(student, random_state))
     probas = {name: _proba(name, one, fit) for name, one in named.items()}
     losses = {name: _losses(fit, proba, rank_by) for name, proba in probas.items()}
     scores = {name: _scores(fit, proba, level) for name, proba in probas.items()}
@@ -496,6 +497,14 @@ def teacher_report(
         rank_by,
         level,
     )
+
+
+def _reference(student: Any, random_state: Any) -> Estimator:
+    """Return the student, which takes sample weights as a teacher does."""
+    reference = as_student(student, random_state=random_state)
+    if _routing_enabled():
+        reference.set_fit_request(sample_weight=True)
+    return reference
 
 
 def _check_options(rank_by: str, variance_repeats: int) -> None:
