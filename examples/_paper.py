@@ -16,6 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
+from skdistill.students import MLPStudent
+
 Results = Mapping[str, np.ndarray]
 N_RESAMPLES = 1000
 
@@ -195,6 +197,27 @@ def noisy_digits(
         (X[rows] / 16 + PIXEL_NOISE * rng.normal(size=(len(rows), 64)), y[rows])
         for rows in parts
     ]
+
+
+# -- models -------------------------------------------------------------------------
+
+
+def plain_network(width: int, random_state: int, **params: Any) -> MLPStudent:
+    """Return a network of one hidden layer without what keeps networks in check.
+
+    No early stop, no averaging of the steps, no embeddings: as networks are in the
+    paper. Its settings are written out, so that the package's defaults do not matter.
+    """
+    recipe = {
+        "numeric_embedding": None,
+        "learning_rate_init": 0.002,
+        "weight_decay": 0.0,
+        "averaging": False,
+        "early_stopping": False,
+        "tol": 0.0,
+        "random_state": random_state,
+    }
+    return MLPStudent((width,), **(recipe | params))
 
 
 # -- command ------------------------------------------------------------------------

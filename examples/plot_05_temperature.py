@@ -29,14 +29,14 @@ from _paper import (
     Experiment,
     draw,
     noisy_digits,
+    plain_network,
     report,
     tidy,
 )
-from sklearn.base import clone
 
 from skdistill.losses import temper_proba
 from skdistill.metrics import brier_score
-from skdistill.students import LinearStudent, MLPStudent
+from skdistill.students import LinearStudent
 
 TEMPERATURES = [1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5]
 PAPER_BRIER = [0.442, 0.407, 0.396, 0.406, 0.434, 0.473, 0.519, 0.567, 0.615]
@@ -52,14 +52,7 @@ def trial(rng):
     """Return the teacher's Brier score and the students' accuracies by temperature."""
     (X_teacher, y_teacher), (X, y), (X_test, y_test) = noisy_digits(rng, n_draws=5)
     seed = rng.randint(2**31 - 1)
-    teacher = MLPStudent(
-        (256,),
-        max_iter=40,
-        early_stopping=False,
-        weight_decay=0.0,
-        tol=0.0,
-        random_state=seed,
-    ).fit(X_teacher, y_teacher)
+    teacher = plain_network(256, seed, max_iter=40).fit(X_teacher, y_teacher)
     teacher_proba, teacher_test = map(teacher.predict_proba, (X, X_test))
     rows = []
     for temperature in TEMPERATURES:
@@ -75,12 +68,11 @@ def trial(rng):
 
 def students(seed):
     """Return the students; the networks take about as many steps with either sample."""
-    network = MLPStudent((16,), early_stopping=False, random_state=seed)
     return {
         "linear, 400": LinearStudent(),
-        "network, 400": clone(network).set_params(max_iter=60),
+        "network, 400": plain_network(16, seed, max_iter=60),
         "linear, 2000": LinearStudent(),
-        "network, 2000": clone(network).set_params(max_iter=20),
+        "network, 2000": plain_network(16, seed, max_iter=20),
     }
 
 

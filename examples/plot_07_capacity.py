@@ -29,12 +29,11 @@ from _paper import (
     Experiment,
     draw,
     noisy_digits,
+    plain_network,
     report,
     tidy,
 )
 from sklearn.metrics import log_loss
-
-from skdistill.students import MLPStudent
 
 WIDTHS = [16, 32, 64, 128, 256, 512]
 PAPER_DEPTHS = [8, 14, 20, 32, 44, 56]
@@ -52,17 +51,10 @@ def trial(rng):
     """Return the scores of teacher and student for each width of the teacher."""
     (X_teacher, y_teacher), (X, y), (X_test, y_test) = noisy_digits(rng)
     seed = rng.randint(2**31 - 1)
-    student = MLPStudent((16,), max_iter=60, early_stopping=False, random_state=seed)
+    student = plain_network(16, seed, max_iter=60)
     rows = []
     for width in WIDTHS:
-        teacher = MLPStudent(
-            (width,),
-            max_iter=40,
-            early_stopping=False,
-            weight_decay=0.0,
-            tol=0.0,
-            random_state=seed,
-        ).fit(X_teacher, y_teacher)
+        teacher = plain_network(width, seed, max_iter=40).fit(X_teacher, y_teacher)
         student.fit(X, y, soft_labels=teacher.predict_proba(X))
         rows.append(
             {

@@ -151,7 +151,7 @@ EXPERIMENT = Experiment(
     criteria=CRITERIA,
     plot=plot,
     n_trials=60,
-    n_trials_full=200,
+    n_trials_full=100,
     notes=NOTES,
 )
 

@@ -82,6 +82,7 @@ MSE = [0.03, 0.02, 0.01, 0.02, 0.03, 0.04]
 RISING, TURNING = [0.6, 0.7, 0.71, 0.72, 0.73, 0.74], [1.2, 1.0, 1.1, 1.2, 1.3, 1.4]
 LOG_LOSS = [0.613, 0.324, 0.185, 0.144, 0.186, 0.305, 0.446]
 BRIER_13 = [0.053, 0.050, 0.045, 0.042, 0.049, 0.080, 0.133]
+LOW_AUC, HIGH_AUC = [0.53, 0.59, 0.72, 0.90, 0.995], [0.57, 0.64, 0.76, 0.92, 1.0]
 STUDENTS = ["linear, 400", "network, 400", "linear, 2000", "network, 2000"]
 AS_CLAIMED = {
     "plot_02_bayes_teacher": (
@@ -95,12 +96,14 @@ AS_CLAIMED = {
     ),
     "plot_03_class_separation": (
         {
-            "one-hot": [0.53, 0.59, 0.72, 0.90, 0.995],
-            "Bayes": [0.57, 0.64, 0.76, 0.92, 1],
+            f"{kind}, {size}": auc
+            for size in ("100 in all", "100 a class")
+            for kind, auc in (("one-hot", LOW_AUC), ("Bayes", HIGH_AUC))
         },
         [
-            {"Bayes": [0.57, 0.64, 0.78, 0.92, 1.0]},
-            {"one-hot": [0.53, 0.59, 0.7, 0.9, 0.98]},
+            {f"Bayes, {size}": [0.57, 0.64, 0.78, 0.92, 1.0]}
+            | {f"one-hot, {size}": [*LOW_AUC[:4], 0.98]}
+            for size in ("100 in all", "100 a class")
         ],
     ),
     "plot_04_distorted_probabilities": (
