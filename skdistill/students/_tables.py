@@ -176,8 +176,12 @@ def _numbers_of(column: Any) -> FloatArray:
     """Return a column as float64, NaN where a value is missing."""
     dtype = column.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
-        numbers: FloatArray = np.asarray(column, dtype=np.float64)
-        return numbers
+        found: FloatArray = np.asarray(column, dtype=np.float64)
+        if np.isinf(found).any():
+            raise ValueError(
+                "Input X contains infinity or a value too large for dtype('float64')."
+            )
+        return found
     if isinstance(dtype, np.dtype):
         values = [np.nan if _is_missing(v) else v for v in np.asarray(column)]
         column = np.array(values, dtype=np.float64)
@@ -513,7 +517,6 @@ class TableEncoder:
                 for k, i in enumerate(self.numeric_):
                     column = columns[i] if whole else columns[i][rows]
                     values[:, k] = _numbers_of(column)
-                _assert_not_infinite(values)
             absent = np.isnan(values)
             if self.scaled:
                 self._scale(values)
@@ -573,13 +576,6 @@ def _has_more_than_two_values(values: FloatArray) -> bool:
     if len(values) == 0:
         return False
     return bool(((values > values.min()) & (values < values.max())).any())
-
-
-def _assert_not_infinite(values: FloatArray) -> None:
-    if np.isinf(values).any():
-        raise ValueError(
-            "Input X contains infinity or a value too large for dtype('float64')."
-        )
 
 
 def _is_plain(X: InputLike) -> bool:
