@@ -1,0 +1,108 @@
+"""Checkpoints of retrieval training: one file, replaced as a whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+
+#: Arrays of a state, by name.
+State = dict[str, NDArray[Any]]
+
+
+class Checkpoint:
+    """Keeps the state of a training under a path.
+
+    Parameters
+    ----------
+    path : str or path
+        The file. It is written beside itself and then moved, so that there is always a
+        whole one.
+    fingerprint : str
+        Stands for the parameters and the data; another training's state is refused.
+    """
+
+    def __init__(self, path: Any, fingerprint: str) -> None:
+        self.path = Path(os.fspath(path))
+        self.fingerprint = fingerprint
+        self._constant: State = {}
+
+    def keep(self, constant: State) -> None:
+        """Save some arrays with each state.
+
+        Parameters
+        ----------
+        constant : dict of str to ndarray
+            What does not change in training.
+        """
+        self._constant = constant
+
+    def load(self) -> State | None:
+        """Return the state that was saved, None where there is none.
+
+        Returns
+        -------
+        dict of str to ndarray or None
+            The arrays.
+
+        Raises
+        ------
+        ValueError
+            If the file belongs to other parameters or data, or is no checkpoint.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                state = {name: archive[name] for name in archive.files}
+            fingerprint = str(state.pop("fingerprint"))
+        except (OSError, KeyError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"checkpoint={str(self.path)!r} is there but no checkpoint: {error}"
+            ) from error
+        if fingerprint != self.fingerprint:
+            raise ValueError(
+                f"checkpoint={str(self.path)!r} belongs to a training with other "
+                "parameters or data. Remove the file, or name another."
+            )
+        return state
+
+    def save(self, state: State) -> None:
+        """Save a state in the place of the one before.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            Arrays by name; none of them of objects.
+        """
+        beside = self.path.with_name(self.path.name + ".part")
+        with beside.open("wb") as file:
+            tag = np.array(self.fingerprint)
+            np.savez(file, fingerprint=tag, **self._constant, **state)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self.path)
+
+    def remove(self) -> None:
+        """Remove the file: the training has come to its end."""
+        self.path.unlink(missing_ok=True)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a number that stands for parameters and data.
+
+    Parameters
+    ----------
+    *parts : object
+        What has to be the same.
+
+    Returns
+    -------
+    str
+        A hash.
+    """
+    return str(joblib.hash(parts))

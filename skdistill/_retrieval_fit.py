@@ -1,0 +1,365 @@
+"""Training one retrieval student: tables, batches, memory, checkpoints, the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+
+from skdistill._device import resolve_device
+from skdistill._embedding_stack import EmbeddingStack, RowAdagrad, StepSettings
+from skdistill._negatives import make_proposal
+from skdistill._retrieval_batches import RetrievalSet
+from skdistill._retrieval_checkpoint import Checkpoint, State
+from skdistill._retrieval_memory import MemoryReport, Sizes, data_bytes, predict_memory
+from skdistill._retrieval_targets import Mixture
+from skdistill._top_k import Tables
+from skdistill._typing import IntArray
+
+if TYPE_CHECKING:
+    import torch
+
+#: ``n_negatives="auto"``: up to so many labels all are scored.
+FULL_LABELS = 8192
+#: Beyond, so many are drawn for each batch.
+DEFAULT_NEGATIVES = 2048
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a student is trained; the estimator's parameters of that name.
+
+    Attributes
+    ----------
+    mixture : Mixture
+        What is learned.
+    dim, batch_size, max_iter : int
+        Width, rows of a step, passes over the rows.
+    learning_rate, dropout : float
+        Step size at the start; share of hidden units left out.
+    n_negatives : int, "auto" or None
+        Labels drawn for each batch; None: all labels are scored.
+    proposal : str
+        How they are drawn.
+    n_hard_negatives : int or None
+        How many of them are kept for each row.
+    report_every : int or None
+        Steps between reports; None: a pass over the rows.
+    device, dtype : str
+        Where and in what type.
+    """
+
+    mixture: Mixture
+    dim: int
+    batch_size: int
+    max_iter: int
+    learning_rate: float
+    dropout: float
+    n_negatives: int | str | None
+    proposal: str
+    n_hard_negatives: int | None
+    report_every: int | None
+    device: str
+    dtype: str
+
+    def n_drawn(self, n_labels: int) -> int | None:
+        """Return how many negatives are drawn, None where all labels are scored."""
+        if self.n_negatives == "auto":
+            return None if n_labels <= FULL_LABELS else DEFAULT_NEGATIVES
+        assert not isinstance(self.n_negatives, str)
+        return self.n_negatives
+
+    @property
+    def item(self) -> str:
+        """Type of all but the table of labels."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows to learn from.
+
+    Attributes
+    ----------
+    X : csr_matrix or ndarray of shape (n_samples, n_features)
+        Inputs.
+    indicator : csr_matrix of shape (n_samples, n_labels)
+        Labels.
+    soft_labels : csr_matrix of shape (n_samples, n_labels) or None
+        Soft labels.
+    """
+
+    X: Any
+    indicator: sp.csr_matrix
+    soft_labels: sp.csr_matrix | None
+
+    def without_targets(self) -> IntArray:
+        """Return rows with neither labels nor soft labels."""
+        counts = np.diff(self.indicator.indptr)
+        if self.soft_labels is not None:
+            counts = counts + np.diff(self.soft_labels.indptr)
+        return np.flatnonzero(counts == 0)
+
+
+class StretchHook(Protocol):
+    """Told about every stretch of steps; may end the training."""
+
+    def begin(self) -> None:
+        """Be told that a stretch begins."""
+
+    def end(self) -> bool:
+        """Be told that a stretch has ended; return True to stop."""
+
+
+def memory_of(recipe: Recipe, rows: Rows, soft_entries: int) -> MemoryReport:
+    """Return the memory that a training takes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How to train.
+    rows : Rows
+        On what.
+    soft_entries : int
+        Soft labels of a row, where they are not known yet.
+
+    Returns
+    -------
+    MemoryReport
+        The parts.
+    """
+    n_samples, n_features = rows.X.shape
+    n_labels = rows.indicator.shape[1]
+    batch = min(recipe.batch_size, n_samples)
+    n_entries = rows.indicator.nnz + n_samples * soft_entries
+    per_row = n_entries / max(1, n_samples)
+    drawn = recipe.n_drawn(n_labels)
+    n_candidates = n_labels
+    if drawn is not None:
+        own = min(n_labels, _distinct(rows.indicator, batch) + soft_entries * batch)
+        n_candidates = min(n_labels, int(own) + drawn)
+    n_present = n_features
+    if sp.issparse(rows.X):
+        n_present = min(n_features, int(_distinct(rows.X, batch)))
+    item = np.dtype(recipe.item).itemsize
+    n_matrices = 1 + (recipe.mixture.objective == "double" and soft_entries > 0)
+    targets = int(n_matrices * n_samples * (per_row * 8 + 4))
+    return predict_memory(
+        Sizes(
+            n_features=n_features,
+            n_labels=n_labels,
+            dim=recipe.dim,
+            n_candidates=n_candidates,
+            batch_size=batch,
+            n_present=n_present,
+            item=item,
+            label_item=2 if recipe.dtype == "bfloat16" else item,
+            data=data_bytes(rows.X, rows.indicator, rows.soft_labels) + targets,
+        )
+    )
+
+
+def _distinct(matrix: sp.csr_matrix, n_rows: int) -> float:
+    """Return how many distinct columns so many random rows have, on average."""
+    share = np.bincount(matrix.indices, minlength=matrix.shape[1]) / matrix.shape[0]
+    return float(-np.expm1(n_rows * np.log1p(-np.minimum(share, 1 - 1e-9))).sum())
+
+
+class Training:
+    """A training that can be gone on with.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        How to train.
+    rows : Rows
+        On what.
+    seed : int
+        All that is random follows from it.
+    """
+
+    def __init__(self, recipe: Recipe, rows: Rows, seed: int) -> None:
+        self.recipe = recipe
+        self.device = resolve_device(recipe.device)
+        self.losses: list[float] = []
+        self.data = self._data(rows, seed)
+        self.stack = self._stack(rows, seed)
+        self.optimizer = RowAdagrad(
+            self.stack, recipe.learning_rate, self.data.total_steps
+        )
+
+    def _data(self, rows: Rows, seed: int) -> RetrievalSet:
+        import torch
+
+        recipe = self.recipe
+        n_samples, n_labels = rows.indicator.shape
+        drawn = recipe.n_drawn(n_labels)
+        targets = recipe.mixture.targets(
+            rows.indicator, rows.soft_labels, sampled=drawn is not None
+        )
+        proposal = None
+        if drawn is not None:
+            proposal = make_proposal(
+                recipe.proposal,
+                np.bincount(targets.raised.indices, minlength=n_labels),
+                n_rows=n_samples,
+                batch_size=recipe.batch_size,
+                n_negatives=drawn,
+            )
+        x = torch.zeros((), dtype=getattr(torch, recipe.item), device=self.device)
+        data = RetrievalSet(
+            rows.X, targets, proposal, x, recipe.batch_size, seed, 1, 1
+        )
+        data.n_steps = recipe.report_every or data.steps_per_pass
+        data.total_steps = recipe.max_iter * data.steps_per_pass
+        return data
+
+    def _stack(self, rows: Rows, seed: int) -> EmbeddingStack:
+        import torch
+
+        recipe = self.recipe
+        n_features, n_labels = rows.X.shape[1], rows.indicator.shape[1]
+        dtype = getattr(torch, recipe.item)
+        drawn = np.random.default_rng([seed, 2]).standard_normal(
+            (n_features, recipe.dim), dtype=np.float32
+        )
+        drawn /= np.float32(np.sqrt(recipe.dim))
+        n_drawn = recipe.n_drawn(n_labels)
+        settings = StepSettings(
+            recipe.mixture.loss(),
+            recipe.dropout,
+            recipe.n_hard_negatives,
+            n_labels if n_drawn is None else min(n_labels, 2 * n_drawn),
+        )
+        label_dtype = torch.bfloat16 if recipe.dtype == "bfloat16" else dtype
+        return EmbeddingStack(
+            torch.from_numpy(drawn).to(self.device, dtype),
+            torch.zeros(n_labels, recipe.dim, dtype=label_dtype, device=self.device),
+            torch.zeros(n_labels, 1, dtype=dtype, device=self.device),
+            settings,
+        )
+
+    @property
+    def n_stretches(self) -> int:
+        """Stretches of steps that are left."""
+        left = self.data.total_steps - self.data.position
+        return -(-left // self.data.n_steps)
+
+    def run(self, hook: StretchHook | None, checkpoint: Checkpoint | None) -> None:
+        """Train to the end, reporting and saving after each stretch.
+
+        Parameters
+        ----------
+        hook : StretchHook or None
+            Told about every stretch.
+        checkpoint : Checkpoint or None
+            Where the state is kept.
+
+        Raises
+        ------
+        ValueError
+            If the loss stops being finite.
+        """
+        import torch
+
+        from skdistill._training import Settings, train
+
+        if not self.n_stretches:
+            return
+        settings = Settings(
+            max_iter=self.n_stretches,
+            batch_size=self.recipe.batch_size,
+            learning_rate=self.recipe.learning_rate,
+            weight_decay=0.0,
+            tol=0.0,
+            n_iter_no_change=self.n_stretches + 1,
+        )
+        follower = _Follower(self, hook, checkpoint)
+        generators = [torch.Generator()]
+        train(
+            self.stack, self.data, settings, generators, follower, self.optimizer
+        )
+
+    def tables(self) -> Tables:
+        """Return what has been learned so far, as NumPy arrays.
+
+        On a CPU they share the memory of what is trained.
+        """
+        stack = self.stack
+        labels = stack.labels
+        if labels.element_size() == 2:
+            labels = labels.float()
+        return Tables(
+            stack.features.cpu().numpy(),
+            labels.cpu().numpy(),
+            stack.bias[:, 0].cpu().numpy(),
+        )
+
+    def state(self) -> State:
+        """Return all that is needed to go on from here."""
+        state: State = {
+            "position": np.array(self.data.position),
+            "seed": np.array(self.data.seed),
+            "losses": np.array(self.losses, dtype=np.float64),
+        }
+        names = ("features", "labels", "bias")
+        for name, table, sums in zip(
+            names, self.stack.parameters(), self.optimizer.sums, strict=True
+        ):
+            state[name] = _as_bits(table)
+            state[f"{name}_sums"] = _as_bits(sums)
+        return state
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        import torch
+
+        self.data.position = int(state["position"])
+        self.optimizer.taken = self.data.position
+        self.losses = state["losses"].tolist()
+        names = ("features", "labels", "bias")
+        for name, table, sums in zip(
+            names, self.stack.parameters(), self.optimizer.sums, strict=True
+        ):
+            stored = torch.from_numpy(state[name])
+            if table.dtype == torch.bfloat16:
+                stored = stored.view(torch.bfloat16)
+            table.copy_(stored)
+            sums.copy_(torch.from_numpy(state[f"{name}_sums"]))
+
+
+def _as_bits(tensor: torch.Tensor) -> Any:
+    """Return a tensor as an array, bfloat16 as integers of its bits."""
+    import torch
+
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.int16)
+    return tensor.cpu().numpy()
+
+
+class _Follower:
+    """Saves the state after each stretch, then tells the hook."""
+
+    def __init__(
+        self,
+        training: Training,
+        hook: StretchHook | None,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self.training = training
+        self.hook = hook
+        self.checkpoint = checkpoint
+
+    def begin(self) -> None:
+        """Pass it on."""
+        if self.hook is not None:
+            self.hook.begin()
+
+    def end(self) -> bool:
+        """Note the loss, save, and pass it on."""
+        self.training.losses.append(self.training.stack.mean_loss())
+        if self.checkpoint is not None:
+            self.checkpoint.save(self.training.state())
+        return self.hook is not None and self.hook.end()
