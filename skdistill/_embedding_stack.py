@@ -1,7 +1,7 @@
 """The retrieval student: embeddings of features and labels, and their optimiser.
 
-``hidden = x @ features``, ``logits = hidden @ labels.T + bias``. A step touches only the
-rows of the tables that its batch needs, and never holds more logits than a block.
+``hidden = x @ features``, ``logits = hidden @ labels.T + bias``. A step touches only
+the rows of the tables that its batch needs, and never holds more logits than a block.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,7 +132,7 @@ class EmbeddingStack:
         step = _Step(self, batch)
         n_shards = self.n_shards(batch.n_rows)
         ends = [i * batch.n_rows // n_shards for i in range(n_shards + 1)]
-        shards = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        shards = [slice(start, stop) for start, stop in pairwise(ends)]
         if n_shards == 1 or pool is None:
             losses = [step.back_propagate(i, rows) for i, rows in enumerate(shards)]
         else:
@@ -254,6 +255,9 @@ class _Step:
         import torch
 
         logits = torch.addmm(self.bias[block], hidden, self._embeddings(block).T)
+        if self.batch.offsets is not None:
+            offsets = np.ascontiguousarray(self.batch.offsets[rows, block])
+            logits += torch.from_numpy(offsets).to(logits)
         raised, log_weight, anchors = self.batch.dense(rows, block)
         n_hard = self.stack.settings.n_hard_negatives
         if n_hard is not None:
@@ -342,7 +346,9 @@ class RowAdagrad:
             chosen: Any = slice(start, start + len(values))
             if gradient.rows is not None:
                 chosen = gradient.rows[chosen]
-            total = sums[chosen] + torch.linalg.vector_norm(values, dim=1).square() / dim
+            total = (
+                sums[chosen] + torch.linalg.vector_norm(values, dim=1).square() / dim
+            )
             sums[chosen] = total
             factor = total.clamp(min=1e-30).rsqrt_().mul_(-rate)[:, None]
             if table.dtype == torch.bfloat16:

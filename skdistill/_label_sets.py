@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils.validation import _num_samples, check_consistent_length
+from sklearn.utils.validation import check_consistent_length
 
 from skdistill._typing import InputLike
 from skdistill._validation import check_labels, check_not_empty, encode_labels
@@ -78,10 +78,11 @@ def read_labels(y: Any, X: InputLike) -> LabelSets:
         if not _looks_like_indicator(y):
             return _from_names(y)
         y = np.array([list(row) for row in y])
-    shape = np.shape(y) if not isinstance(y, list) else ()
-    if len(shape) == 2 and shape[1] > 1:
-        check_consistent_length(X, y)
-        return _from_dense(np.asarray(y))
+    if hasattr(y, "__array__"):
+        y = np.asarray(y)
+        if y.ndim == 2 and y.shape[1] > 1:
+            check_consistent_length(X, y)
+            return _from_dense(y)
     classes, codes = encode_labels(check_labels(y, X))
     rows = np.arange(len(codes) + 1)
     ones = np.ones(len(codes), dtype=np.float32)
@@ -115,7 +116,7 @@ def encode_sets(y: Any, X: InputLike, classes: NDArray[Any]) -> sp.csr_matrix:
         position = {name: i for i, name in enumerate(classes.tolist())}
         known = [[position[name] for name in row if name in position] for row in y]
         return _indicator(known, len(classes))
-    if np.ndim(y) == 1 and not sp.issparse(y):
+    if not sp.issparse(y) and np.asarray(y).ndim == 1:
         position = {name: i for i, name in enumerate(classes.tolist())}
         names = np.asarray(y).tolist()
         known = [[position[name]] if name in position else [] for name in names]
@@ -183,7 +184,7 @@ def _is_sequence_of_sets(y: Any) -> bool:
 
 
 def _is_scalar(row: Any) -> bool:
-    """Whether an entry of y is one label (tuples are sets, as they are in scikit-learn)."""
+    """Whether an entry of y is one label; tuples are sets of labels."""
     if isinstance(row, np.ndarray):
         return row.ndim == 0
     return isinstance(row, (str, bytes)) or not isinstance(row, Iterable)
@@ -254,19 +255,3 @@ def _indicator(codes: list[list[int]], n_labels: int) -> sp.csr_matrix:
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix
-
-
-def n_rows(y: Any) -> int:
-    """Return the number of rows of labels in any form.
-
-    Parameters
-    ----------
-    y : sparse matrix, array or sequence
-        Labels.
-
-    Returns
-    -------
-    int
-        How many rows there are.
-    """
-    return int(_num_samples(y))

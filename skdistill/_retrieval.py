@@ -20,19 +20,21 @@ from skdistill._negatives import PROPOSALS
 from skdistill._retrieval_checkpoint import Checkpoint, State, fingerprint
 from skdistill._retrieval_fit import Recipe, Rows, Training, memory_of
 from skdistill._retrieval_memory import MemoryReport, check_memory
+from skdistill._retrieval_objectives import MARGIN_LOSSES
 from skdistill._retrieval_prediction import RetrievalPrediction
 from skdistill._retrieval_proba import (
     Calibration,
     fit_label_chances,
+    fit_residual_share,
     fit_softmax_slope,
 )
 from skdistill._retrieval_targets import (
-    MARGIN_LOSSES,
     OBJECTIVES,
     Mixture,
     check_sparse_soft_labels,
 )
 from skdistill._retrieval_teacher import Labelled, teacher_soft_labels
+from skdistill._sparse_rows import with_values
 from skdistill._top_k import Tables
 from skdistill._typing import Estimator, InputLike, IntArray
 from skdistill._validation import keep_fitted_on_failure
@@ -51,6 +53,7 @@ class _Task:
 
     X: Any
     raw_X: InputLike
+    raw_y: Any
     labels: LabelSets
     train: IntArray
     held_out: IntArray
@@ -113,8 +116,9 @@ default="softmax"
     n_hard_negatives : int or None, default=None
         Keep for each row those that score highest, so many. None: all.
     residual : int, default=200
-        Features kept of each label's centroid, the sparse linear part of the logits;
-        0 leaves it out.
+        Features kept of the centroid of each label's rows, which is the sparse linear
+        part of the logits :math:`s\, x^\top c_j / |x|` with sparse X and a softmax; 0
+        leaves it out, as for students that are to be narrow.
     batch_size : int, default=256
         Rows of a step.
     max_iter : int, default=9
@@ -154,6 +158,8 @@ default="softmax"
         v.
     label_bias_ : ndarray of shape (n_labels,)
         b.
+    residual_ : csr_matrix of shape (n_labels, `n_features_in_`) or None
+        r, the sparse part, for rows of length 1.
     calibration_ : Calibration
         What turns logits into chances.
     label_format_ : {"dense", "sparse", "names", "multiclass"}
@@ -346,7 +352,7 @@ default=None
             n_held_out = 0
         order = np.random.default_rng([seed, 3]).permutation(n_samples)
         held_out, train = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
-        return _Task(checked, X, labels, train, held_out)
+        return _Task(checked, X, y, labels, train, held_out)
 
     def _given(self, soft_labels: Any, task: _Task) -> sp.csr_matrix | None:
         """Check soft labels that were passed; of the rows to train on."""
@@ -386,9 +392,7 @@ default=None
         y: Any = task.labels.indicator[task.train]
         if task.labels.kind == MULTICLASS:
             y = task.labels.classes[y.indices]
-        rows = Labelled(
-            _safe_indexing(task.raw_X, task.train), y, task.labels.classes
-        )
+        rows = Labelled(_safe_indexing(task.raw_X, task.train), y, task.labels.classes)
         return teacher_soft_labels(
             self._teachers(seed), rows, self.cv, self.top_k, seed
         )
@@ -409,14 +413,14 @@ default=None
         if checkpoint is not None:
             checkpoint.keep(_soft_label_arrays(soft))
         context = self._init_callback_context(max_subtasks=training.n_stretches)
-        context.call_on_fit_task_begin(estimator=self, X=task.X, y=task.labels.indicator)
+        context.call_on_fit_task_begin(estimator=self, X=task.raw_X, y=task.raw_y)
         hook = _Reports(context, self, task, training)
         training.run(hook, checkpoint)
         self._store(task, training)
         context.call_on_fit_task_end(
             estimator=self,
-            X=task.X,
-            y=task.labels.indicator,
+            X=task.raw_X,
+            y=task.raw_y,
             reconstruction_attributes={},
         )
         if checkpoint is not None:
@@ -442,6 +446,7 @@ default=None
             n_negatives=self.n_negatives,
             proposal=self.proposal,
             n_hard_negatives=self.n_hard_negatives,
+            residual=self.residual,
             report_every=self.report_every,
             device=self.device,
             dtype=self.dtype,
@@ -465,16 +470,26 @@ default=None
 
     def _attributes(self, task: _Task, training: Training) -> dict[str, Any]:
         """Return what has been learned so far."""
-        tables = training.tables()
+        tables = self._weighed(task, training.tables())
         return {
             "feature_embeddings_": tables.features,
             "label_embeddings_": tables.labels,
             "label_bias_": tables.bias,
+            "residual_": tables.residual,
             "calibration_": self._calibration(task, tables),
             "loss_curve_": np.array(training.losses),
             "n_iter_": len(training.losses),
             "search_recall_": None,
         }
+
+    def _weighed(self, task: _Task, tables: Tables) -> Tables:
+        """Weigh the sparse part of the logits by held-out rows, if there are any."""
+        residual = tables.residual
+        if residual is None or not len(task.held_out):
+            return tables
+        X, indicator = task.X[task.held_out], task.labels.indicator[task.held_out]
+        share = fit_residual_share(tables, X, indicator)
+        return replace(tables, residual=with_values(residual, share * residual.data))
 
     def _store(self, task: _Task, training: Training) -> None:
         """Set the fitted attributes."""
@@ -482,9 +497,9 @@ default=None
             setattr(self, name, value)
         if self.search == "hnsw":
             rows = task.calibration_rows[:RECALL_ROWS]
-            hidden = self._tables().hidden(task.X[rows], np.float32)
+            query = self._tables().query(task.X[rows], np.float32)
             k = min(RECALL_LABELS, len(self.classes_))
-            self.search_recall_ = self._approximate().recall(hidden, k)
+            self.search_recall_ = self._approximate().recall(query, k)
 
     def _calibration(self, task: _Task, tables: Tables) -> Calibration:
         """Fit what turns logits into chances."""
@@ -527,7 +542,7 @@ default=None
         X = check_array(X, accept_sparse="csr", dtype=[np.float32, np.float64])
         labels = read_labels(y, X)
         every = np.arange(X.shape[0])
-        task = _Task(X, X, labels, every, every[:0])
+        task = _Task(X, X, y, labels, every, every[:0])
         return self._memory(task, self._given(soft_labels, task))
 
     def _memory(self, task: _Task, soft: sp.csr_matrix | None) -> MemoryReport:
@@ -583,7 +598,7 @@ class _Reports:
         """Announce that a stretch begins."""
         self._running = self._context.subcontext(task_name="steps")
         self._running.call_on_fit_task_begin(
-            estimator=self._retriever, X=self._task.X, y=self._task.labels.indicator
+            estimator=self._retriever, X=self._task.raw_X, y=self._task.raw_y
         )
 
     def end(self) -> bool:
@@ -591,8 +606,8 @@ class _Reports:
         return bool(
             self._running.call_on_fit_task_end(
                 estimator=self._retriever,
-                X=self._task.X,
-                y=self._task.labels.indicator,
+                X=self._task.raw_X,
+                y=self._task.raw_y,
                 reconstruction_attributes=lambda: self._retriever._attributes(
                     self._task, self._training
                 ),

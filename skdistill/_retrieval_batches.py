@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import scipy.sparse as sp
 
+from skdistill._centroids import Residual
 from skdistill._typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -198,6 +199,8 @@ class RetrievalBatch:
         Labels that the rows are scored against; None: all.
     log_importance : tensor of shape (1, C) or None
         Logarithm of the weights that make up for the labels not drawn.
+    offsets : ndarray of shape (B, C) or None
+        What is added to the logits: their sparse part.
     weight : tensor of shape (1, 1)
         Weight of each row in the sum that is minimised.
     rng : Generator
@@ -210,6 +213,7 @@ class RetrievalBatch:
     targets: Targets
     candidates: torch.Tensor | None
     log_importance: torch.Tensor | None
+    offsets: FloatArray | None
     weight: torch.Tensor
     rng: np.random.Generator
     x: torch.Tensor = field(repr=False)
@@ -274,6 +278,8 @@ class RetrievalSet:
         What is learned.
     proposal : Draw or None
         Draws the candidates of a batch; None: all labels.
+    residual : Residual or None
+        The sparse part of the logits.
     x : tensor
         A value on the device that training happens on, of its type.
     batch_size : int
@@ -291,6 +297,7 @@ class RetrievalSet:
     X: Any
     targets: Targets
     proposal: Draw | None
+    residual: Residual | None
     x: torch.Tensor
     batch_size: int
     seed: int
@@ -349,18 +356,22 @@ class RetrievalSet:
         rows = self._rows(step)
         rng = np.random.default_rng([self.seed, 1, step])
         targets = self.targets.rows(rows)
-        candidates = log_importance = None
+        X = self.X[rows]
+        ids = candidates = log_importance = offsets = None
         if self.proposal is not None:
             own = np.unique(np.concatenate([m.indices for m in targets.matrices()]))
             ids, log_inclusion = self.proposal.draw(own, rng)
             targets = targets.among(ids)
             candidates = torch.from_numpy(ids.astype(np.int64)).to(self.x.device)
             log_importance = torch.from_numpy(-log_inclusion[None]).to(self.x)
+        if self.residual is not None:
+            offsets = self.residual.offsets(X, rows, ids)
         return RetrievalBatch(
-            inputs=input_block(self.X[rows], str(self.x.device), self.x.dtype),
+            inputs=input_block(X, str(self.x.device), self.x.dtype),
             targets=targets,
             candidates=candidates,
             log_importance=log_importance,
+            offsets=offsets,
             weight=torch.full_like(self.x, 1.0 / len(rows)).view(1, 1),
             rng=rng,
             x=self.x,

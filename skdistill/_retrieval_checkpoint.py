@@ -79,10 +79,11 @@ class Checkpoint:
         state : dict of str to ndarray
             Arrays by name; none of them of objects.
         """
+        arrays: dict[str, Any] = {**self._constant, **state}
+        arrays["fingerprint"] = np.array(self.fingerprint)
         beside = self.path.with_name(self.path.name + ".part")
         with beside.open("wb") as file:
-            tag = np.array(self.fingerprint)
-            np.savez(file, fingerprint=tag, **self._constant, **state)
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, self.path)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import scipy.sparse as sp
 
+from skdistill._centroids import fit_residual
 from skdistill._device import resolve_device
 from skdistill._embedding_stack import EmbeddingStack, RowAdagrad, StepSettings
 from skdistill._negatives import make_proposal
 from skdistill._retrieval_batches import RetrievalSet
 from skdistill._retrieval_checkpoint import Checkpoint, State
 from skdistill._retrieval_memory import MemoryReport, Sizes, data_bytes, predict_memory
+from skdistill._retrieval_objectives import SoftmaxObjective
 from skdistill._retrieval_targets import Mixture
 from skdistill._top_k import Tables
 from skdistill._typing import IntArray
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 FULL_LABELS = 8192
 #: Beyond, so many are drawn for each batch.
 DEFAULT_NEGATIVES = 2048
+#: Length of the vectors of the sparse part: what is added to the logit of a label whose
+#: rows have the direction of the row.
+RESIDUAL_SCALE = 25.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Recipe:
         How they are drawn.
     n_hard_negatives : int or None
         How many of them are kept for each row.
+    residual : int
+        Features kept of each label's centroid.
     report_every : int or None
         Steps between reports; None: a pass over the rows.
     device, dtype : str
@@ -60,6 +67,7 @@ class Recipe:
     n_negatives: int | str | None
     proposal: str
     n_hard_negatives: int | None
+    residual: int
     report_every: int | None
     device: str
     dtype: str
@@ -209,8 +217,14 @@ class Training:
                 n_negatives=drawn,
             )
         x = torch.zeros((), dtype=getattr(torch, recipe.item), device=self.device)
+        residual = None
+        softmax = isinstance(recipe.mixture.loss(), SoftmaxObjective)
+        if recipe.residual and softmax and sp.issparse(rows.X):
+            residual = fit_residual(
+                rows.X, rows.indicator, recipe.residual, RESIDUAL_SCALE
+            )
         data = RetrievalSet(
-            rows.X, targets, proposal, x, recipe.batch_size, seed, 1, 1
+            rows.X, targets, proposal, residual, x, recipe.batch_size, seed, 1, 1
         )
         data.n_steps = recipe.report_every or data.steps_per_pass
         data.total_steps = recipe.max_iter * data.steps_per_pass
@@ -278,9 +292,7 @@ class Training:
         )
         follower = _Follower(self, hook, checkpoint)
         generators = [torch.Generator()]
-        train(
-            self.stack, self.data, settings, generators, follower, self.optimizer
-        )
+        train(self.stack, self.data, settings, generators, follower, self.optimizer)
 
     def tables(self) -> Tables:
         """Return what has been learned so far, as NumPy arrays.
@@ -295,6 +307,7 @@ class Training:
             stack.features.cpu().numpy(),
             labels.cpu().numpy(),
             stack.bias[:, 0].cpu().numpy(),
+            None if self.data.residual is None else self.data.residual.labels,
         )
 
     def state(self) -> State:

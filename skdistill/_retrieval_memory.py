@@ -90,6 +90,7 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
     s = sizes
     sampled = s.n_candidates < s.n_labels
     block = min(s.batch_size * s.n_candidates, N_SHARDS * BLOCK_LOGITS)
+    updated = max(s.n_candidates, s.n_present) * s.dim
     return MemoryReport(
         {
             "data": s.data,
@@ -104,7 +105,7 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
             "fitted labels": (
                 s.n_labels * s.dim * s.item if s.label_item < s.item else 0
             ),
-            "update": 2 * UPDATE_VALUES * s.item,
+            "update": 2 * s.item * min(UPDATE_VALUES, updated),
         }
     )
 

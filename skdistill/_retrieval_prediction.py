@@ -18,6 +18,7 @@ from skdistill._top_k import (
     BLOCK_LOGITS,
     BLOCK_ROWS,
     ApproximateSearch,
+    Query,
     Tables,
     exact_search,
     log_totals,
@@ -34,6 +35,7 @@ class RetrievalPrediction:
     feature_embeddings_: FloatArray
     label_embeddings_: FloatArray
     label_bias_: FloatArray
+    residual_: sp.csr_matrix | None
     calibration_: Calibration
     label_format_: str
     _indicator_dtype: np.dtype[Any]
@@ -41,9 +43,7 @@ class RetrievalPrediction:
 
     # -- the best labels ------------------------------------------------------------
 
-    def predict_topk(
-        self, X: InputLike, k: int = 5
-    ) -> tuple[NDArray[Any], FloatArray]:
+    def predict_topk(self, X: InputLike, k: int = 5) -> tuple[NDArray[Any], FloatArray]:
         """Return the k best labels of each row, and their chances.
 
         With ``search="hnsw"`` some of the best may be missed, and chances relative to
@@ -78,11 +78,11 @@ class RetrievalPrediction:
         labels = np.empty((X.shape[0], k), dtype=np.int64)
         scores = np.empty((X.shape[0], k))
         for rows in self._row_chunks(X.shape[0]):
-            hidden = self._tables().hidden(X[rows], np.float32)
-            labels[rows], scores[rows] = self._best(hidden, k)
+            query = self._tables().query(X[rows], np.float32)
+            labels[rows], scores[rows] = self._best(query, k)
         return self.classes_[labels], scores
 
-    def _best(self, hidden: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+    def _best(self, query: Query, k: int) -> tuple[IntArray, FloatArray]:
         """Return the best labels of some rows and their chances."""
         calibration, tables = self.calibration_, self._tables()
         if self.search == "hnsw":
@@ -90,18 +90,18 @@ class RetrievalPrediction:
                 # The labels looked at stand for all.
                 index = self._approximate()
                 n_found = min(max(k, index.breadth), len(self.classes_))
-                found, logits, total = index(hidden, n_found)
+                found, logits, total = index(query, n_found)
                 return found[:, :k], calibration.proba(logits, total)[:, :k]
-            found, logits, total = self._approximate()(hidden, k)
+            found, logits, total = self._approximate()(query, k)
             return found, calibration.proba(logits, total)
-        found, logits, total = exact_search(tables, hidden, k)
+        found, logits, total = exact_search(tables, query, k)
         if not calibration.needs_all:
             return found, calibration.proba(logits, total)
         chances = np.empty(found.shape)
         size = max(1, BLOCK_LOGITS // len(self.classes_))
-        for start in range(0, len(hidden), size):
+        for start in range(0, len(query.hidden), size):
             rows = slice(start, start + size)
-            every = tables.logits(hidden[rows], slice(0, len(self.classes_)))
+            every = tables.logits(query.rows(rows), slice(0, len(self.classes_)))
             proba = calibration.proba(every.astype(np.float64), total[rows])
             chances[rows] = np.take_along_axis(proba, found[rows], axis=1)
         return found, chances
@@ -125,7 +125,7 @@ class RetrievalPrediction:
         X = self._checked(X)
         if self.label_format_ == MULTICLASS:
             best = [
-                exact_search(self._tables(), self._tables().hidden(X[rows], float), 1)[
+                exact_search(self._tables(), self._tables().query(X[rows], float), 1)[
                     0
                 ][:, 0]
                 for rows in self._row_chunks(X.shape[0])
@@ -149,12 +149,12 @@ class RetrievalPrediction:
     def _decisions(self, X: Any) -> Iterator[tuple[slice, FloatArray]]:
         """Yield the decisions of some rows, block by block of labels."""
         tables, calibration = self._tables(), self.calibration_
-        hidden = tables.hidden(X, np.float64)
-        total = np.zeros(len(hidden))
+        query = tables.query(X, np.float64)
+        total = np.zeros(X.shape[0])
         if calibration.relative:
-            total = log_totals(tables, hidden)
-        for block in tables.blocks(len(hidden)):
-            yield block, calibration.decision(tables.logits(hidden, block), total)
+            total = log_totals(tables, query)
+        for block in tables.blocks(X.shape[0]):
+            yield block, calibration.decision(tables.logits(query, block), total)
 
     def decision_function(self, X: InputLike) -> FloatArray:
         """Return a score of each label; where there are many, see `predict_topk`.
@@ -272,7 +272,10 @@ class RetrievalPrediction:
 
     def _tables(self) -> Tables:
         return Tables(
-            self.feature_embeddings_, self.label_embeddings_, self.label_bias_
+            self.feature_embeddings_,
+            self.label_embeddings_,
+            self.label_bias_,
+            self.residual_,
         )
 
     def _approximate(self) -> ApproximateSearch:

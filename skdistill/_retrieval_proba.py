@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
-from skdistill._top_k import BLOCK_ROWS, Tables, exact_search, log_totals
+from skdistill._top_k import BLOCK_ROWS, Query, Tables, exact_search, log_totals
 from skdistill._typing import FloatArray, IntArray
 from skdistill.losses import recalibrate_negative_aware
 
@@ -98,6 +99,71 @@ class Calibration:
         return self.kind != "labels" and not plain
 
 
+def fit_residual_share(
+    tables: Tables, X: sp.csr_matrix, indicator: sp.csr_matrix
+) -> float:
+    """Fit by how much to multiply the sparse part of the logits.
+
+    Minimises the softmax cross-entropy of held-out rows, over their labels and those
+    that score highest by either part, at the temperature that suits it best: what a
+    student has learned from its own rows it is surer of than of others.
+
+    Parameters
+    ----------
+    tables : Tables
+        The student, with a sparse part.
+    X : csr_matrix of shape (n_rows, n_features)
+        Held-out rows.
+    indicator : csr_matrix of shape (n_rows, n_labels)
+        Their labels.
+
+    Returns
+    -------
+    float
+        The factor, between 1/8 and 8.
+    """
+    dense = replace(tables, residual=None)
+    parts = []
+    for start in range(0, X.shape[0], BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        query = tables.query(X[rows], np.float64)
+        labels, own = own_and_best(tables, query, indicator[rows])
+        safe = np.maximum(labels, 0)
+        shared = dense.logits_of(query, safe)
+        sparse = tables.logits_of(query, safe) - shared
+        has_label = own.any(axis=1)
+        shared[labels < 0] = -np.inf
+        targets = own / np.maximum(own.sum(axis=1), 1)[:, None]
+        width = CALIBRATION_LABELS + int(np.diff(indicator.indptr).max(initial=0))
+        parts.append(
+            tuple(
+                _padded(array[has_label], width, fill)
+                for array, fill in ((shared, -np.inf), (sparse, 0.0), (targets, 0.0))
+            )
+        )
+    shared, sparse, targets = (np.concatenate(p) for p in zip(*parts, strict=True))
+    if not len(shared):
+        return 1.0
+
+    def loss(logs: FloatArray) -> float:
+        slope, share = np.exp(logs)
+        with np.errstate(invalid="ignore"):
+            logits = slope * (shared + share * sparse)
+            picked = np.where(targets > 0, targets * logits, 0.0).sum(axis=1)
+        return float((logsumexp(logits, axis=1) - picked).mean())
+
+    edge = np.log(8.0)
+    found = minimize(loss, np.zeros(2), bounds=[(-edge, edge)] * 2, method="L-BFGS-B")
+    return float(np.exp(found.x[1]))
+
+
+def _padded(values: FloatArray, width: int, fill: float) -> FloatArray:
+    """Return columns up to a width."""
+    rest = width - values.shape[1]
+    padded: FloatArray = np.pad(values, ((0, 0), (0, rest)), constant_values=fill)
+    return padded
+
+
 def fit_label_chances(
     tables: Tables, X: sp.csr_matrix, indicator: sp.csr_matrix, *, relative: bool
 ) -> tuple[float, float]:
@@ -125,25 +191,50 @@ def fit_label_chances(
     values, outcomes = [], []
     for start in range(0, X.shape[0], BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
-        hidden = tables.hidden(X[rows], np.float64)
-        total = log_totals(tables, hidden) if relative else np.zeros(len(hidden))
-        chosen = _rows_and_best(tables, hidden, indicator[rows])
-        for i, (labels, own) in enumerate(chosen):
-            logits = tables.labels[labels] @ hidden[i] + tables.bias[labels]
-            values.append(logits - total[i])
-            outcomes.append(np.isin(labels, own))
+        query = tables.query(X[rows], np.float64)
+        n_rows = len(query.hidden)
+        total = log_totals(tables, query) if relative else np.zeros(n_rows)
+        labels, own = own_and_best(tables, query, indicator[rows])
+        logits = tables.logits_of(query, np.maximum(labels, 0)) - total[:, None]
+        values.append(logits[labels >= 0])
+        outcomes.append(own[labels >= 0])
     return _fit_logistic(np.concatenate(values), np.concatenate(outcomes))
 
 
-def _rows_and_best(
-    tables: Tables, hidden: FloatArray, indicator: sp.csr_matrix
-) -> Sequence[tuple[IntArray, IntArray]]:
-    """Return for each row its labels and the best others, and its labels alone."""
+def own_and_best(
+    tables: Tables, query: Query, indicator: sp.csr_matrix
+) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Return the labels of each row and those that score highest beside them.
+
+    Parameters
+    ----------
+    tables : Tables
+        The student.
+    query : Query
+        Rows.
+    indicator : csr_matrix of shape (n_rows, n_labels)
+        Their labels.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_rows, n_chosen)
+        Without repetition, filled up with -1.
+    own : ndarray of bool of shape (n_rows, n_chosen)
+        Which of them are the row's own.
+    """
     k = min(CALIBRATION_LABELS, len(tables.bias))
-    best, _, _ = exact_search(tables, hidden, k)
-    ends = indicator.indptr
-    own = [indicator.indices[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    return [(np.union1d(b, o), o) for b, o in zip(best, own, strict=True)]
+    best, _, _ = exact_search(tables, query, k)
+    ends = pairwise(indicator.indptr)
+    own = [indicator.indices[start:stop] for start, stop in ends]
+    width = k + max((len(row) for row in own), default=0)
+    labels = np.full((len(best), width), -1, dtype=np.int64)
+    is_own = np.zeros(labels.shape, dtype=bool)
+    for i, row in enumerate(own):
+        others = best[i][~np.isin(best[i], row)]
+        labels[i, : len(row)] = row
+        is_own[i, : len(row)] = True
+        labels[i, len(row) : len(row) + len(others)] = others
+    return labels, is_own
 
 
 def _fit_logistic(values: FloatArray, outcomes: FloatArray) -> tuple[float, float]:
@@ -187,8 +278,8 @@ def fit_softmax_slope(
         Between 1/20 and 20.
     """
     n_labels = len(tables.bias)
-    hidden = tables.hidden(X[: max(1, MAX_LOGITS // n_labels)], np.float64)
-    logits = tables.logits(hidden, slice(0, n_labels))
+    query = tables.query(X[: max(1, MAX_LOGITS // n_labels)], np.float64)
+    logits = tables.logits(query, slice(0, n_labels))
     indicator = indicator[: len(logits)]
     own = logits[np.arange(len(logits)), indicator.indices]
 

@@ -15,6 +15,7 @@ from skdistill._retrieval_objectives import (
     RetrievalObjective,
     SoftmaxObjective,
 )
+from skdistill._sparse_rows import keep_largest, with_values
 from skdistill._typing import FloatArray
 from skdistill.losses import negative_log_weight
 
@@ -199,25 +200,6 @@ def tempered(soft_labels: sp.csr_matrix, temperature: float) -> sp.csr_matrix:
     return normalised(with_values(soft_labels, ratio ** (1.0 / temperature)))
 
 
-def with_values(matrix: sp.csr_matrix, values: FloatArray) -> sp.csr_matrix:
-    """Return a matrix with the pattern of another.
-
-    Parameters
-    ----------
-    matrix : csr_matrix
-        Has the pattern.
-    values : ndarray of shape (nnz,)
-        The values.
-
-    Returns
-    -------
-    csr_matrix
-        float32.
-    """
-    parts = (values.astype(np.float32), matrix.indices, matrix.indptr)
-    return sp.csr_matrix(parts, shape=matrix.shape)
-
-
 def _float32(matrix: Any) -> sp.csr_matrix:
     return sp.csr_matrix(matrix, dtype=np.float32)
 
@@ -272,30 +254,3 @@ def check_sparse_soft_labels(
         )
     matrix.eliminate_zeros()
     return keep_largest(matrix, top_k)
-
-
-def keep_largest(matrix: sp.csr_matrix, top_k: int) -> sp.csr_matrix:
-    """Keep the largest values of each row.
-
-    Parameters
-    ----------
-    matrix : csr_matrix
-        Sorted columns.
-    top_k : int
-        How many of each row.
-
-    Returns
-    -------
-    csr_matrix
-        The rest; of equal values the first columns.
-    """
-    lengths = np.diff(matrix.indptr)
-    if not len(lengths) or lengths.max() <= top_k:
-        return matrix
-    rows = np.repeat(np.arange(matrix.shape[0]), lengths)
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
-    rank = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], lengths)
-    kept = np.sort(order[rank < top_k])
-    ends = np.append(0, np.cumsum(np.minimum(lengths, top_k)))
-    parts = (matrix.data[kept], matrix.indices[kept], ends)
-    return sp.csr_matrix(parts, shape=matrix.shape)

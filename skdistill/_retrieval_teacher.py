@@ -15,8 +15,9 @@ from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from skdistill._retrieval_targets import check_sparse_soft_labels, keep_largest
+from skdistill._retrieval_targets import check_sparse_soft_labels
 from skdistill._scoring import is_frozen
+from skdistill._sparse_rows import keep_largest
 from skdistill._typing import Estimator, InputLike, IntArray
 
 #: Folds of ``cv=None``.
@@ -83,13 +84,15 @@ def _soft_labels(
     """Return one teacher's soft labels of all rows."""
     if is_frozen(teacher):
         return score(teacher, rows.X, rows.classes, top_k)
+    # An indicator has no names: what is fitted to it here calls labels by column.
+    classes = np.arange(rows.y.shape[1]) if sp.issparse(rows.y) else rows.classes
     if isinstance(cv, str):
-        return score(_fit(teacher, rows, None), rows.X, rows.classes, top_k)
+        return score(_fit(teacher, rows, None), rows.X, classes, top_k)
     parts, order = [], []
     for train, test in _folds(cv, _num_samples(rows.X), seed):
         fitted = _fit(teacher, rows, train)
         held_out = _safe_indexing(rows.X, test)
-        parts.append(score(fitted, held_out, rows.classes, top_k))
+        parts.append(score(fitted, held_out, classes, top_k))
         order.append(test)
     back = np.argsort(np.concatenate(order), kind="stable")
     return sp.csr_matrix(sp.vstack(parts, format="csr")[back])
@@ -169,7 +172,7 @@ def score(
 
 
 def _dense_proba(proba: Any) -> Any:
-    """Return one matrix of chances, also of forests, which return one for each label."""
+    """Return one matrix of chances; forests return one for each label."""
     if isinstance(proba, list):
         return np.column_stack([np.asarray(p)[:, -1] for p in proba])
     return proba if sp.issparse(proba) else np.asarray(proba)
@@ -215,6 +218,22 @@ def _positions(known: NDArray[Any], classes: NDArray[Any], name: str) -> IntArra
     return np.array([position[label] for label in known.tolist()], dtype=np.int64)
 
 
+def _columns(labels: NDArray[Any], classes: NDArray[Any], name: str) -> IntArray:
+    """Return where labels stand among the classes."""
+    if np.array_equal(classes, np.arange(len(classes))):
+        columns = labels.astype(np.int64)
+        if not columns.size or (columns.min() >= 0 and columns.max() < len(classes)):
+            return columns
+    position = {label: i for i, label in enumerate(classes.tolist())}
+    try:
+        return np.array([position[label] for label in labels.tolist()], dtype=np.int64)
+    except KeyError as error:
+        raise ValueError(
+            f"The teacher {name} returned the label {error.args[0]!r}, which y does "
+            "not have."
+        ) from None
+
+
 def _from_top_k(
     labels: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], name: str
 ) -> sp.csr_matrix:
@@ -229,11 +248,7 @@ def _from_top_k(
             f"predict_topk of the teacher {name} must return chances, finite and not "
             f"negative, got {scores.min()}."
         )
-    known, codes = np.unique(labels, return_inverse=True)
-    with warnings.catch_warnings():
-        # Labels that are nobody's best are no labels that it does not know.
-        warnings.simplefilter("ignore", UserWarning)
-        columns = _positions(known, classes, name)[codes.ravel()]
+    columns = _columns(labels.ravel(), classes, name)
     rows = np.repeat(np.arange(labels.shape[0]), labels.shape[1])
     shape = (labels.shape[0], len(classes))
     matrix = sp.csr_matrix((scores.ravel(), (rows, columns)), shape=shape)

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import DTypeLike, NDArray
 
+from skdistill._centroids import unit_rows
+from skdistill._sparse_rows import keep_largest
 from skdistill._typing import FloatArray, IntArray
 
 #: Logits of a block: 16 MiB in float32.
 BLOCK_LOGITS = 2**22
 #: Rows that are scored at a time.
 BLOCK_ROWS = 512
+
+
+class Query(NamedTuple):
+    """Rows, in the form in which labels are scored against them.
+
+    Attributes
+    ----------
+    hidden : ndarray of shape (n_rows, dim)
+        Sums of feature embeddings.
+    unit : csr_matrix of shape (n_rows, n_features) or None
+        The rows at length 1, for the sparse part; None where there is none.
+    """
+
+    hidden: FloatArray
+    unit: sp.csr_matrix | None
+
+    def rows(self, rows: slice) -> Query:
+        """Return some of the rows."""
+        return Query(self.hidden[rows], None if self.unit is None else self.unit[rows])
 
 
 @dataclass(frozen=True)
@@ -30,24 +52,30 @@ class Tables:
         Embeddings of the labels.
     bias : ndarray of shape (n_labels,)
         Biases of the labels.
+    residual : csr_matrix of shape (n_labels, n_features) or None
+        The sparse linear part of the logits, for rows of length 1.
     """
 
     features: FloatArray
     labels: FloatArray
     bias: FloatArray
+    residual: sp.csr_matrix | None = None
 
-    def hidden(self, X: Any, dtype: DTypeLike) -> FloatArray:
-        """Return ``X @ features``, taken in the type asked for."""
+    def query(self, X: Any, dtype: DTypeLike) -> Query:
+        """Return rows ready to be scored, in the type asked for."""
         if not sp.issparse(X):
-            return np.asarray(X, dtype=dtype) @ self.features.astype(dtype, copy=False)
+            features = self.features.astype(dtype, copy=False)
+            unit = None if self.residual is None else unit_rows(sp.csr_matrix(X))
+            return Query(np.asarray(X, dtype=dtype) @ features, unit)
         # Only the features that are there: a wider type must not copy the whole table.
         present, columns = np.unique(X.indices, return_inverse=True)
         part = sp.csr_matrix(
             (X.data.astype(dtype, copy=False), columns, X.indptr),
             shape=(X.shape[0], len(present)),
         )
-        hidden: FloatArray = part @ self.features[present].astype(dtype, copy=False)
-        return hidden
+        hidden = part @ self.features[present].astype(dtype, copy=False)
+        unit = None if self.residual is None else unit_rows(X.astype(dtype))
+        return Query(hidden, unit)
 
     def blocks(self, n_rows: int) -> Iterator[slice]:
         """Cut the labels into blocks of a bounded number of logits."""
@@ -55,25 +83,32 @@ class Tables:
         for start in range(0, len(self.bias), size):
             yield slice(start, min(start + size, len(self.bias)))
 
-    def logits(self, hidden: FloatArray, block: slice) -> FloatArray:
-        """Return the logits of a block of labels, in the type of `hidden`."""
-        embeddings = self.labels[block].astype(hidden.dtype, copy=False)
-        logits: FloatArray = hidden @ embeddings.T
-        logits += self.bias[block].astype(hidden.dtype, copy=False)
+    def logits(self, query: Query, block: slice) -> FloatArray:
+        """Return the logits of a block of labels, in the type of the query."""
+        dtype = query.hidden.dtype
+        logits: FloatArray = query.hidden @ self.labels[block].astype(dtype).T
+        logits += self.bias[block].astype(dtype, copy=False)
+        if self.residual is not None and query.unit is not None:
+            sparse = query.unit @ self.residual[block].T
+            rows = np.repeat(np.arange(sparse.shape[0]), np.diff(sparse.indptr))
+            logits[rows, sparse.indices] += sparse.data.astype(dtype, copy=False)
+        return logits
+
+    def logits_of(self, query: Query, labels: IntArray) -> FloatArray:
+        """Return the logits of some labels of each row, (n_rows, k)."""
+        dtype = query.hidden.dtype
+        embeddings = self.labels[labels].astype(dtype, copy=False)
+        logits: FloatArray = np.einsum("rkd,rd->rk", embeddings, query.hidden)
+        logits += self.bias[labels].astype(dtype, copy=False)
+        if self.residual is not None and query.unit is not None:
+            for i, chosen in enumerate(labels):
+                product = self.residual[chosen] @ query.unit[i].T
+                logits[i] += product.toarray()[:, 0]
         return logits
 
 
-class Search(Protocol):
-    """Finds the labels of the largest logits."""
-
-    def __call__(
-        self, hidden: FloatArray, k: int
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Return labels (B, k), logits (B, k), and log-totals (B,)."""
-
-
 def exact_search(
-    tables: Tables, hidden: FloatArray, k: int
+    tables: Tables, query: Query, k: int
 ) -> tuple[IntArray, FloatArray, FloatArray]:
     """Find the k labels of the largest logits, block by block.
 
@@ -81,7 +116,7 @@ def exact_search(
     ----------
     tables : Tables
         The student.
-    hidden : ndarray of shape (n_rows, dim)
+    query : Query
         Rows.
     k : int
         How many labels, at most their number.
@@ -95,12 +130,12 @@ def exact_search(
     log_total : ndarray of shape (n_rows,)
         Logarithm of the sum of ``exp(logit)`` over all labels.
     """
-    n_rows = len(hidden)
+    n_rows, dtype = len(query.hidden), query.hidden.dtype
     labels = np.empty((n_rows, 0), dtype=np.int64)
-    best = np.empty((n_rows, 0), dtype=hidden.dtype)
-    log_total = np.full(n_rows, -np.inf, dtype=hidden.dtype)
+    best = np.empty((n_rows, 0), dtype=dtype)
+    log_total = np.full(n_rows, -np.inf, dtype=dtype)
     for block in tables.blocks(n_rows):
-        logits = tables.logits(hidden, block)
+        logits = tables.logits(query, block)
         found, values = _largest(logits, min(k, logits.shape[1]))
         labels = np.hstack([labels, found + block.start])
         best = np.hstack([best, values])
@@ -119,7 +154,7 @@ def exact_search(
 def _largest(values: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
     """Return the k largest values of each row, and where they are, in any order."""
     if k == values.shape[1]:
-        return np.broadcast_to(np.arange(k), values.shape), values
+        return np.broadcast_to(np.arange(k), values.shape), values.copy()
     found = np.argpartition(values, -k, axis=1)[:, -k:]
     return found, np.take_along_axis(values, found, axis=1)
 
@@ -133,14 +168,14 @@ def _log_sum(logits: FloatArray) -> FloatArray:
     return total
 
 
-def log_totals(tables: Tables, hidden: FloatArray) -> FloatArray:
+def log_totals(tables: Tables, query: Query) -> FloatArray:
     """Return log sum exp of all logits of each row.
 
     Parameters
     ----------
     tables : Tables
         The student.
-    hidden : ndarray of shape (n_rows, dim)
+    query : Query
         Rows.
 
     Returns
@@ -148,10 +183,39 @@ def log_totals(tables: Tables, hidden: FloatArray) -> FloatArray:
     ndarray of shape (n_rows,)
         The logarithms.
     """
-    total = np.full(len(hidden), -np.inf, dtype=hidden.dtype)
-    for block in tables.blocks(len(hidden)):
-        total = np.logaddexp(total, _log_sum(tables.logits(hidden, block)))
+    n_rows, dtype = len(query.hidden), query.hidden.dtype
+    total = np.full(n_rows, -np.inf, dtype=dtype)
+    for block in tables.blocks(n_rows):
+        total = np.logaddexp(total, _log_sum(tables.logits(query, block)))
     return total
+
+
+def best_residuals(tables: Tables, query: Query, k: int) -> IntArray:
+    """Return the labels of the largest sparse parts of each row, filled up with -1.
+
+    Parameters
+    ----------
+    tables : Tables
+        The student.
+    query : Query
+        Rows.
+    k : int
+        How many labels.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, k)
+        The labels, in the order of their numbers.
+    """
+    best = np.full((len(query.hidden), k), -1, dtype=np.int64)
+    if tables.residual is None or query.unit is None:
+        return best
+    scores = sp.csr_matrix(query.unit @ tables.residual.T)
+    scores.sort_indices()
+    scores = keep_largest(scores, k)
+    for i, (start, stop) in enumerate(pairwise(scores.indptr)):
+        best[i, : stop - start] = scores.indices[start:stop]
+    return best
 
 
 class ApproximateSearch:
@@ -174,26 +238,25 @@ class ApproximateSearch:
         vectors = np.column_stack([tables.labels, tables.bias]).astype(np.float32)
         self._find = _build_index(vectors, breadth)
 
-    def __call__(
-        self, hidden: FloatArray, k: int
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
+    def __call__(self, query: Query, k: int) -> tuple[IntArray, FloatArray, FloatArray]:
         """Return labels and logits found, and log-totals over the labels looked at."""
         n_found = min(max(k, self.breadth), len(self.tables.bias))
-        ones = np.ones((len(hidden), 1))
-        found = self._find(np.hstack([hidden, ones]).astype(np.float32), n_found)
-        embeddings = self.tables.labels[found].astype(hidden.dtype, copy=False)
-        logits = np.einsum("rkd,rd->rk", embeddings, hidden)
-        logits += self.tables.bias[found].astype(hidden.dtype, copy=False)
+        ones = np.ones((len(query.hidden), 1))
+        found = self._find(np.hstack([query.hidden, ones]).astype(np.float32), n_found)
+        others = best_residuals(self.tables, query, min(n_found, self.breadth))
+        found = np.hstack([found, others])
+        logits = self.tables.logits_of(query, np.maximum(found, 0))
+        logits[_repeated(found) | (found < 0)] = -np.inf
         order = np.lexsort((found, -logits), axis=1)[:, :k]
         best = np.take_along_axis(logits, order, axis=1)
         return np.take_along_axis(found, order, axis=1), best, _log_sum(logits)
 
-    def recall(self, hidden: FloatArray, k: int) -> float:
+    def recall(self, query: Query, k: int) -> float:
         """Return the share of the exact best k labels that are found.
 
         Parameters
         ----------
-        hidden : ndarray of shape (n_rows, dim)
+        query : Query
             Rows.
         k : int
             How many labels.
@@ -203,10 +266,21 @@ class ApproximateSearch:
         float
             The mean over the rows.
         """
-        exact, _, _ = exact_search(self.tables, hidden, k)
-        found, _, _ = self(hidden, k)
+        exact, _, _ = exact_search(self.tables, query, k)
+        found, _, _ = self(query, k)
         rows = zip(exact, found, strict=True)
         return float(np.mean([np.isin(a, b).mean() for a, b in rows]))
+
+
+def _repeated(found: IntArray) -> NDArray[np.bool_]:
+    """Return which entries of a row have come before in it."""
+    order = np.argsort(found, axis=1, kind="stable")
+    ordered = np.take_along_axis(found, order, axis=1)
+    again = np.zeros(found.shape, dtype=bool)
+    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    repeated = np.empty_like(again)
+    np.put_along_axis(repeated, order, again, axis=1)
+    return repeated
 
 
 def _build_index(vectors: NDArray[np.float32], breadth: int) -> Any:

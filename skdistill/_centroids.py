@@ -1,0 +1,181 @@
+"""The sparse linear part of a retrieval student: centroids of the labels' rows.
+
+Rare words name rare labels: what a few shared dimensions cannot hold of such pairs, a
+sparse vector for each label does, and there is nothing to train in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import scipy.sparse as sp
+
+from skdistill._sparse_rows import keep_largest
+from skdistill._typing import FloatArray, IntArray
+
+#: Entries of the product of labels and inputs that are made at a time, about.
+CHUNK_ENTRIES = 2**22
+#: Pairs of a row and a label of it that are looked at at a time.
+CHUNK_PAIRS = 2**16
+
+
+def _lengths(X: sp.csr_matrix) -> FloatArray:
+    """Return the length of each row."""
+    counts = np.diff(X.indptr)
+    squares = np.zeros(X.shape[0])
+    present = counts > 0
+    if X.nnz:
+        data = X.data.astype(np.float64)
+        squares[present] = np.add.reduceat(data**2, X.indptr[:-1][present])
+    lengths: FloatArray = np.sqrt(squares)
+    return lengths
+
+
+def unit_rows(X: sp.csr_matrix) -> sp.csr_matrix:
+    """Divide rows by their lengths; empty ones stay.
+
+    Parameters
+    ----------
+    X : csr_matrix of shape (n_rows, n_features)
+        Rows.
+
+    Returns
+    -------
+    csr_matrix of shape (n_rows, n_features)
+        Rows of length 1 or 0.
+    """
+    lengths = _lengths(X)
+    lengths[lengths == 0] = 1.0
+    data = (X.data / np.repeat(lengths, np.diff(X.indptr))).astype(X.dtype)
+    return sp.csr_matrix((data, X.indices, X.indptr), shape=X.shape)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The sparse part of the logits.
+
+    Attributes
+    ----------
+    labels : csr_matrix of shape (n_labels, n_features)
+        A sparse vector for each label, to be multiplied with rows of length 1.
+    own : csr_matrix of shape (n_samples, n_labels)
+        What comes out for the labels of the training rows, had the row not been there
+        when the vectors were made; the student would else learn to rely on them.
+    """
+
+    labels: sp.csr_matrix
+    own: sp.csr_matrix
+
+    def offsets(
+        self, X: sp.csr_matrix, rows: IntArray, candidates: IntArray | None
+    ) -> FloatArray:
+        """Return the sparse part of the logits of training rows, dense.
+
+        Parameters
+        ----------
+        X : csr_matrix of shape (n_rows, n_features)
+            The inputs of the rows.
+        rows : ndarray of shape (n_rows,)
+            Their numbers.
+        candidates : ndarray of shape (n_candidates,) or None
+            Sorted labels, the rows' own among them; None: all.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_candidates)
+            float32.
+        """
+        labels = self.labels if candidates is None else self.labels[candidates]
+        offsets: FloatArray = (unit_rows(X) @ labels.T).toarray()
+        own = self.own[rows]
+        columns = own.indices
+        if candidates is not None:
+            columns = np.searchsorted(candidates, columns)
+        offsets[np.repeat(np.arange(len(rows)), np.diff(own.indptr)), columns] = (
+            own.data
+        )
+        return offsets
+
+
+def fit_residual(
+    X: sp.csr_matrix, indicator: sp.csr_matrix, n_kept: int, scale: float
+) -> Residual:
+    """Return centroids of the labels' rows as the sparse part of the logits.
+
+    The vector of label j is ``c_j = sum_i y_ij x_i / |x_i|``, of that the largest
+    entries, divided by their length and multiplied with the scale. What it gives a row
+    of its own is ``(x c_j - x x') / |c_j - x'|``, x' the row's part of ``c_j``.
+
+    Parameters
+    ----------
+    X : csr_matrix of shape (n_samples, n_features)
+        Inputs.
+    indicator : csr_matrix of shape (n_samples, n_labels)
+        Labels.
+    n_kept : int
+        Entries kept of each vector.
+    scale : float
+        Length of the vectors.
+
+    Returns
+    -------
+    Residual
+        The vectors; zero for labels that no row has.
+    """
+    unit = unit_rows(X)
+    sums = _largest_sums(unit, indicator, n_kept)
+    lengths = _lengths(sums)
+    inner, square = _own_products(unit, sums, indicator)
+    without = lengths[indicator.indices] ** 2 - 2 * inner + square
+    # A label of this one row says nothing of it; rounding leaves less than this.
+    alone = without < 1e-6
+    own = (inner - square) / np.sqrt(np.where(alone, 1.0, without))
+    own[alone] = 0.0
+    parts = (scale * own).astype(np.float32), indicator.indices, indicator.indptr
+    vectors = unit_rows(sums)
+    vectors.data *= np.float32(scale)
+    return Residual(vectors, sp.csr_matrix(parts, shape=indicator.shape))
+
+
+def _largest_sums(
+    unit: sp.csr_matrix, indicator: sp.csr_matrix, n_kept: int
+) -> sp.csr_matrix:
+    """Return the sums of each label's rows, of each the largest entries."""
+    by_label = sp.csr_matrix(indicator.T)
+    entries = np.cumsum(by_label @ np.diff(unit.indptr).astype(np.float64))
+    chunk = (entries // CHUNK_ENTRIES).astype(np.int64)
+    bounds = np.flatnonzero(np.diff(chunk)) + 1
+    parts = []
+    for start, stop in pairwise([0, *bounds.tolist(), by_label.shape[0]]):
+        sums = sp.csr_matrix(by_label[start:stop] @ unit)
+        sums.sort_indices()
+        parts.append(keep_largest(sums, n_kept))
+    return sp.csr_matrix(sp.vstack(parts, format="csr"), dtype=np.float32)
+
+
+def _own_products(
+    unit: sp.csr_matrix, sums: sp.csr_matrix, indicator: sp.csr_matrix
+) -> tuple[FloatArray, FloatArray]:
+    """Return for each pair of a row and its label the products that are left out.
+
+    The row with the label's sum, and the row with its own part of that sum.
+    """
+    rows = np.repeat(np.arange(indicator.shape[0]), np.diff(indicator.indptr))
+    inner, square = np.zeros(len(rows)), np.zeros(len(rows))
+    kept = sums.copy()
+    kept.data = np.ones_like(kept.data)
+    squares = unit.multiply(unit).tocsr()
+    for start in range(0, len(rows), CHUNK_PAIRS):
+        pairs = slice(start, start + CHUNK_PAIRS)
+        labels = indicator.indices[pairs]
+        inner[pairs] = _row_products(unit[rows[pairs]], sums[labels])
+        square[pairs] = _row_products(squares[rows[pairs]], kept[labels])
+    return inner, square
+
+
+def _row_products(first: sp.csr_matrix, second: sp.csr_matrix) -> FloatArray:
+    """Return the inner product of each row with the same row of the other."""
+    products: FloatArray = np.asarray(first.multiply(second).sum(axis=1)).ravel()
+    return products
