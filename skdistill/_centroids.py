@@ -19,6 +19,11 @@ from skdistill._typing import FloatArray, IntArray
 CHUNK_ENTRIES = 2**22
 #: Pairs of a row and a label of it that are looked at at a time.
 CHUNK_PAIRS = 2**16
+#: Features in the vectors of more labels than this share are kept as a dense part: of
+#: common words a sparse product visits most labels one by one.
+DENSE_SHARE = 0.02
+#: Bytes that the dense part may have.
+DENSE_BYTES = 2**26
 
 
 def _lengths(X: sp.csr_matrix) -> FloatArray:
@@ -52,14 +57,59 @@ def unit_rows(X: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix((data, X.indices, X.indptr), shape=X.shape)
 
 
+class LabelVectors:
+    """A sparse vector for each label, ready to be multiplied with rows of length 1.
+
+    Parameters
+    ----------
+    matrix : csr_matrix of shape (n_labels, n_features)
+        The vectors.
+    """
+
+    def __init__(self, matrix: sp.csr_matrix) -> None:
+        self.matrix = matrix
+        n_labels, n_features = matrix.shape
+        counts = np.bincount(matrix.indices, minlength=n_features)
+        order = np.argsort(-counts, kind="stable")
+        order = order[: int(DENSE_BYTES // (matrix.dtype.itemsize * n_labels))]
+        self._common = np.sort(order[counts[order] > DENSE_SHARE * n_labels])
+        self._dense = matrix[:, self._common].toarray()
+        common = np.zeros(n_features, dtype=bool)
+        common[self._common] = True
+        self._rest = matrix.copy()
+        self._rest.data[common[matrix.indices]] = 0.0
+        self._rest.eliminate_zeros()
+
+    def scores(self, unit: sp.csr_matrix, labels: slice | IntArray) -> FloatArray:
+        """Return the products of rows with the vectors of some labels, dense.
+
+        Parameters
+        ----------
+        unit : csr_matrix of shape (n_rows, n_features)
+            The rows.
+        labels : slice or ndarray
+            Which labels.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_some)
+            In the type of the rows.
+        """
+        scores: FloatArray = (unit @ self._rest[labels].T).toarray()
+        if len(self._common):
+            dense = self._dense[labels].astype(unit.dtype, copy=False)
+            scores += unit[:, self._common].toarray() @ dense.T
+        return scores
+
+
 @dataclass(frozen=True)
 class Residual:
     """The sparse part of the logits.
 
     Attributes
     ----------
-    labels : csr_matrix of shape (n_labels, n_features)
-        A sparse vector for each label, to be multiplied with rows of length 1.
+    labels : LabelVectors
+        A sparse vector for each label.
     own : csr_matrix of shape (n_samples, n_labels)
         What comes out for the labels of the training rows, had the row not been there
         when the vectors were made; the student would else learn to rely on them.
@@ -87,8 +137,8 @@ class Residual:
         ndarray of shape (n_rows, n_candidates)
             float32.
         """
-        labels = self.labels if candidates is None else self.labels[candidates]
-        offsets: FloatArray = (unit_rows(X) @ labels.T).toarray()
+        chosen = slice(None) if candidates is None else candidates
+        offsets = self.labels.scores(unit_rows(X), chosen)
         own = self.own[rows]
         columns = own.indices
         if candidates is not None:
@@ -136,7 +186,7 @@ def fit_residual(
     parts = (scale * own).astype(np.float32), indicator.indices, indicator.indptr
     vectors = unit_rows(sums)
     vectors.data *= np.float32(scale)
-    return Residual(vectors, sp.csr_matrix(parts, shape=indicator.shape))
+    return Residual(LabelVectors(vectors), sp.csr_matrix(parts, shape=indicator.shape))
 
 
 def _largest_sums(

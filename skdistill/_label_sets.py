@@ -90,46 +90,6 @@ def read_labels(y: Any, X: InputLike) -> LabelSets:
     return LabelSets(indicator, classes, MULTICLASS, np.dtype(np.int64))
 
 
-def encode_sets(y: Any, X: InputLike, classes: NDArray[Any]) -> sp.csr_matrix:
-    """Return the indicator of labels whose names are known already.
-
-    Parameters
-    ----------
-    y : sparse matrix, array or sequence
-        As in `read_labels`.
-    X : array-like of shape (n_samples, ...)
-        The inputs, for the number of rows.
-    classes : ndarray of shape (n_labels,)
-        The names; labels of y that are not among them are left out.
-
-    Returns
-    -------
-    csr_matrix of shape (n_samples, n_labels)
-        Ones where a row has a label.
-
-    Raises
-    ------
-    ValueError
-        If an indicator does not have a column for each name.
-    """
-    if not sp.issparse(y) and _is_sequence_of_sets(y) and not _looks_like_indicator(y):
-        position = {name: i for i, name in enumerate(classes.tolist())}
-        known = [[position[name] for name in row if name in position] for row in y]
-        return _indicator(known, len(classes))
-    if not sp.issparse(y) and np.asarray(y).ndim == 1:
-        position = {name: i for i, name in enumerate(classes.tolist())}
-        names = np.asarray(y).tolist()
-        known = [[position[name]] if name in position else [] for name in names]
-        return _indicator(known, len(classes))
-    sets = read_labels(y, X)
-    if sets.indicator.shape[1] != len(classes):
-        raise ValueError(
-            f"y has {sets.indicator.shape[1]} columns, but the estimator was fitted "
-            f"with {len(classes)} labels."
-        )
-    return sets.indicator
-
-
 def _from_sparse(y: Any) -> LabelSets:
     """Read a sparse indicator; explicit zeros and duplicates do no harm."""
     indicator = sp.csr_matrix(y, copy=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,7 +15,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array
 
-from skdistill._label_sets import MULTICLASS, LabelSets, read_labels
+from skdistill._label_sets import DENSE, MULTICLASS, LabelSets, read_labels
 from skdistill._negatives import PROPOSALS
 from skdistill._retrieval_checkpoint import Checkpoint, State, fingerprint
 from skdistill._retrieval_fit import Recipe, Rows, Training, memory_of
@@ -25,7 +25,6 @@ from skdistill._retrieval_prediction import RetrievalPrediction
 from skdistill._retrieval_proba import (
     Calibration,
     fit_label_chances,
-    fit_residual_share,
     fit_softmax_slope,
 )
 from skdistill._retrieval_targets import (
@@ -34,7 +33,6 @@ from skdistill._retrieval_targets import (
     check_sparse_soft_labels,
 )
 from skdistill._retrieval_teacher import Labelled, teacher_soft_labels
-from skdistill._sparse_rows import with_values
 from skdistill._top_k import Tables
 from skdistill._typing import Estimator, InputLike, IntArray
 from skdistill._validation import keep_fitted_on_failure
@@ -86,14 +84,14 @@ class DistillationRetriever(
         ones (:class:`sklearn.frozen.FrozenEstimator`) used as they are; of several the
         mean is taken. None: a wide retriever, where `teacher_dim` says how wide;
         without it there is no teacher, and labels and `soft_labels` are all there is.
-    dim : int, default=512
+    dim : int, default=128
         Width of the embeddings.
     teacher_dim : int or None, default=None
         Width of the own teacher.
-    objective : {"softmax", "double", "logistic", "hinge", "squared"}, \
-default="softmax"
-        Softmax cross-entropy; the same with the teacher's weights on negatives; or a
-        loss of margins for each label, Eqs. (11) to (13) of [1]_.
+    objective : str, default="softmax"
+        "softmax": softmax cross-entropy. "double": the same with the teacher's weights
+        on the negatives. "logistic", "hinge" or "squared": that loss of a margin for
+        each label, Eqs. (11) to (13) of [1]_.
     anchor : {"candidate", "observed"}, default="candidate"
         Which label keeps its full weight in "double": each candidate in its turn, or
         the observed ones, as Eq. (14) is printed, whose loss can be negative.
@@ -110,7 +108,7 @@ default="softmax"
         Soft labels kept of each row, the largest.
     n_negatives : int, "auto" or None, default="auto"
         Labels drawn for each batch, which is scored against them and its own. None: all
-        labels, in blocks. "auto": all where there are at most 8192, else 2048.
+        labels, in blocks. "auto": all where there are at most 1024, else 1024 drawn.
     proposal : {"uniform", "frequency", "mixed", "in-batch"}, default="uniform"
         How they are drawn. Their weights make up for it.
     n_hard_negatives : int or None, default=None
@@ -121,7 +119,7 @@ default="softmax"
         leaves it out, as for students that are to be narrow.
     batch_size : int, default=256
         Rows of a step.
-    max_iter : int, default=9
+    max_iter : int, default=10
         Passes over the rows.
     learning_rate_init : float, default=0.05
         Step size at the start; it decreases linearly to zero.
@@ -237,7 +235,7 @@ default="softmax"
         self,
         teacher: Any = None,
         *,
-        dim: int = 512,
+        dim: int = 128,
         teacher_dim: int | None = None,
         objective: str = "softmax",
         anchor: str = "candidate",
@@ -251,7 +249,7 @@ default="softmax"
         n_hard_negatives: int | None = None,
         residual: int = 200,
         batch_size: int = 256,
-        max_iter: int = 9,
+        max_iter: int = 10,
         learning_rate_init: float = 0.05,
         dropout: float = 0.7,
         cv: Any = None,
@@ -324,7 +322,8 @@ default=None
             If the data, the soft labels, the teacher's answers or a checkpoint are
             unusable; the message names the argument.
         """
-        self.__dict__.pop("_index", None)
+        for name in ("_index", "_vectors"):
+            self.__dict__.pop(name, None)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         task = self._task(X, y, seed)
         soft = self._given(soft_labels, task)
@@ -392,6 +391,9 @@ default=None
         y: Any = task.labels.indicator[task.train]
         if task.labels.kind == MULTICLASS:
             y = task.labels.classes[y.indices]
+        elif task.labels.kind == DENSE:
+            # Some teachers, forests among them, take no other.
+            y = y.toarray().astype(task.labels.dtype)
         rows = Labelled(_safe_indexing(task.raw_X, task.train), y, task.labels.classes)
         return teacher_soft_labels(
             self._teachers(seed), rows, self.cv, self.top_k, seed
@@ -470,26 +472,17 @@ default=None
 
     def _attributes(self, task: _Task, training: Training) -> dict[str, Any]:
         """Return what has been learned so far."""
-        tables = self._weighed(task, training.tables())
+        tables = training.tables()
         return {
             "feature_embeddings_": tables.features,
             "label_embeddings_": tables.labels,
             "label_bias_": tables.bias,
-            "residual_": tables.residual,
+            "residual_": None if tables.residual is None else tables.residual.matrix,
             "calibration_": self._calibration(task, tables),
             "loss_curve_": np.array(training.losses),
             "n_iter_": len(training.losses),
             "search_recall_": None,
         }
-
-    def _weighed(self, task: _Task, tables: Tables) -> Tables:
-        """Weigh the sparse part of the logits by held-out rows, if there are any."""
-        residual = tables.residual
-        if residual is None or not len(task.held_out):
-            return tables
-        X, indicator = task.X[task.held_out], task.labels.indicator[task.held_out]
-        share = fit_residual_share(tables, X, indicator)
-        return replace(tables, residual=with_values(residual, share * residual.data))
 
     def _store(self, task: _Task, training: Training) -> None:
         """Set the fitted attributes."""
@@ -568,7 +561,9 @@ default=None
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        state.pop("_index", None)
+        # Made again where they are needed.
+        for name in ("_index", "_vectors"):
+            state.pop(name, None)
         return state
 
     def __sklearn_tags__(self) -> Any:

@@ -11,9 +11,11 @@ from numpy.typing import DTypeLike, NDArray
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skdistill._label_sets import DENSE, MULTICLASS, NAMES, encode_sets
+from skdistill._centroids import LabelVectors
+from skdistill._label_sets import DENSE, MULTICLASS, NAMES
 from skdistill._retrieval_memory import available_memory, readable
 from skdistill._retrieval_proba import Calibration
+from skdistill._retrieval_scorer import label_indicator
 from skdistill._top_k import (
     BLOCK_LOGITS,
     BLOCK_ROWS,
@@ -40,6 +42,7 @@ class RetrievalPrediction:
     label_format_: str
     _indicator_dtype: np.dtype[Any]
     _index: ApproximateSearch | None
+    _vectors: LabelVectors | None
 
     # -- the best labels ------------------------------------------------------------
 
@@ -244,10 +247,11 @@ class RetrievalPrediction:
         predicted = self.predict(X)
         if self.label_format_ != NAMES:
             return float(accuracy_score(y, predicted, sample_weight=sample_weight))
-        known = encode_sets(y, X, self.classes_)
-        lengths = np.array([len(set(row)) for row in y])
+        # Labels that were not known in training have columns behind the others.
+        known = label_indicator(y, self.classes_)
+        predicted = sp.csr_array(predicted, copy=True)
+        predicted.resize(known.shape)
         exact = np.asarray(abs(known - predicted).sum(axis=1)).ravel() == 0
-        exact &= lengths == np.diff(known.indptr)
         return float(np.average(exact, weights=sample_weight))
 
     # -- what they share ------------------------------------------------------------
@@ -271,11 +275,19 @@ class RetrievalPrediction:
         return X
 
     def _tables(self) -> Tables:
+        """Return what has been learned; the sparse part is made ready once."""
+        residual = self.residual_
+        if residual is None:
+            vectors = None
+        else:
+            vectors = getattr(self, "_vectors", None)
+            if vectors is None or vectors.matrix is not residual:
+                self._vectors = vectors = LabelVectors(residual)
         return Tables(
             self.feature_embeddings_,
             self.label_embeddings_,
             self.label_bias_,
-            self.residual_,
+            vectors,
         )
 
     def _approximate(self) -> ApproximateSearch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -97,71 +97,6 @@ class Calibration:
         """Whether the chance of one label needs the logits of all."""
         plain = self.kind == "softmax" and self.slope == 1.0
         return self.kind != "labels" and not plain
-
-
-def fit_residual_share(
-    tables: Tables, X: sp.csr_matrix, indicator: sp.csr_matrix
-) -> float:
-    """Fit by how much to multiply the sparse part of the logits.
-
-    Minimises the softmax cross-entropy of held-out rows, over their labels and those
-    that score highest by either part, at the temperature that suits it best: what a
-    student has learned from its own rows it is surer of than of others.
-
-    Parameters
-    ----------
-    tables : Tables
-        The student, with a sparse part.
-    X : csr_matrix of shape (n_rows, n_features)
-        Held-out rows.
-    indicator : csr_matrix of shape (n_rows, n_labels)
-        Their labels.
-
-    Returns
-    -------
-    float
-        The factor, between 1/8 and 8.
-    """
-    dense = replace(tables, residual=None)
-    parts = []
-    for start in range(0, X.shape[0], BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        query = tables.query(X[rows], np.float64)
-        labels, own = own_and_best(tables, query, indicator[rows])
-        safe = np.maximum(labels, 0)
-        shared = dense.logits_of(query, safe)
-        sparse = tables.logits_of(query, safe) - shared
-        has_label = own.any(axis=1)
-        shared[labels < 0] = -np.inf
-        targets = own / np.maximum(own.sum(axis=1), 1)[:, None]
-        width = CALIBRATION_LABELS + int(np.diff(indicator.indptr).max(initial=0))
-        parts.append(
-            tuple(
-                _padded(array[has_label], width, fill)
-                for array, fill in ((shared, -np.inf), (sparse, 0.0), (targets, 0.0))
-            )
-        )
-    shared, sparse, targets = (np.concatenate(p) for p in zip(*parts, strict=True))
-    if not len(shared):
-        return 1.0
-
-    def loss(logs: FloatArray) -> float:
-        slope, share = np.exp(logs)
-        with np.errstate(invalid="ignore"):
-            logits = slope * (shared + share * sparse)
-            picked = np.where(targets > 0, targets * logits, 0.0).sum(axis=1)
-        return float((logsumexp(logits, axis=1) - picked).mean())
-
-    edge = np.log(8.0)
-    found = minimize(loss, np.zeros(2), bounds=[(-edge, edge)] * 2, method="L-BFGS-B")
-    return float(np.exp(found.x[1]))
-
-
-def _padded(values: FloatArray, width: int, fill: float) -> FloatArray:
-    """Return columns up to a width."""
-    rest = width - values.shape[1]
-    padded: FloatArray = np.pad(values, ((0, 0), (0, rest)), constant_values=fill)
-    return padded
 
 
 def fit_label_chances(

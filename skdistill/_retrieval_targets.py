@@ -107,7 +107,9 @@ class Mixture:
     ) -> sp.csr_matrix:
         """Return log a where the teacher has seen a chance; elsewhere it is zero."""
         if self.negative_weights == "complement":
-            values = negative_log_weight(np.minimum(proba.data, 1.0))
+            # float64: the least weight is below the precision of float32.
+            chance = np.minimum(proba.data.astype(np.float64), 1.0)
+            values = negative_log_weight(chance)
             return with_values(proba, values)
         chance = np.clip(soft_labels.data.astype(np.float64), 1e-30, 1.0 - 1e-7)
         logit = np.log(chance) - np.log1p(-chance)

@@ -85,7 +85,7 @@ def _soft_labels(
     if is_frozen(teacher):
         return score(teacher, rows.X, rows.classes, top_k)
     # An indicator has no names: what is fitted to it here calls labels by column.
-    classes = np.arange(rows.y.shape[1]) if sp.issparse(rows.y) else rows.classes
+    classes = np.arange(rows.y.shape[1]) if rows.y.ndim == 2 else rows.classes
     if isinstance(cv, str):
         return score(_fit(teacher, rows, None), rows.X, classes, top_k)
     parts, order = [], []

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import DTypeLike, NDArray
 
-from skdistill._centroids import unit_rows
+from skdistill._centroids import LabelVectors, unit_rows
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import FloatArray, IntArray
 
@@ -19,6 +19,8 @@ from skdistill._typing import FloatArray, IntArray
 BLOCK_LOGITS = 2**22
 #: Rows that are scored at a time.
 BLOCK_ROWS = 512
+#: Values of which the maximum is taken first, to find the largest.
+STRIP = 32
 
 
 class Query(NamedTuple):
@@ -52,14 +54,14 @@ class Tables:
         Embeddings of the labels.
     bias : ndarray of shape (n_labels,)
         Biases of the labels.
-    residual : csr_matrix of shape (n_labels, n_features) or None
+    residual : LabelVectors or None
         The sparse linear part of the logits, for rows of length 1.
     """
 
     features: FloatArray
     labels: FloatArray
     bias: FloatArray
-    residual: sp.csr_matrix | None = None
+    residual: LabelVectors | None = None
 
     def query(self, X: Any, dtype: DTypeLike) -> Query:
         """Return rows ready to be scored, in the type asked for."""
@@ -89,9 +91,7 @@ class Tables:
         logits: FloatArray = query.hidden @ self.labels[block].astype(dtype).T
         logits += self.bias[block].astype(dtype, copy=False)
         if self.residual is not None and query.unit is not None:
-            sparse = query.unit @ self.residual[block].T
-            rows = np.repeat(np.arange(sparse.shape[0]), np.diff(sparse.indptr))
-            logits[rows, sparse.indices] += sparse.data.astype(dtype, copy=False)
+            logits += self.residual.scores(query.unit, block)
         return logits
 
     def logits_of(self, query: Query, labels: IntArray) -> FloatArray:
@@ -102,7 +102,7 @@ class Tables:
         logits += self.bias[labels].astype(dtype, copy=False)
         if self.residual is not None and query.unit is not None:
             for i, chosen in enumerate(labels):
-                product = self.residual[chosen] @ query.unit[i].T
+                product = self.residual.matrix[chosen] @ query.unit[i].T
                 logits[i] += product.toarray()[:, 0]
         return logits
 
@@ -152,11 +152,29 @@ def exact_search(
 
 
 def _largest(values: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
-    """Return the k largest values of each row, and where they are, in any order."""
-    if k == values.shape[1]:
+    """Return the k largest values of each row, and where they are, in any order.
+
+    They are in the k strips of the largest maxima, where there are many: to find those
+    takes one pass.
+    """
+    n_rows, n_values = values.shape
+    if k == n_values:
         return np.broadcast_to(np.arange(k), values.shape), values.copy()
-    found = np.argpartition(values, -k, axis=1)[:, -k:]
-    return found, np.take_along_axis(values, found, axis=1)
+    n_strips = n_values // STRIP
+    if n_strips <= 2 * k:
+        found = np.argpartition(values, -k, axis=1)[:, -k:]
+        return found, np.take_along_axis(values, found, axis=1)
+    head = values[:, : n_strips * STRIP].reshape(n_rows, n_strips, STRIP)
+    strips = np.argpartition(head.max(axis=2), -k, axis=1)[:, -k:]
+    places = (strips[:, :, None] * STRIP + np.arange(STRIP)).reshape(n_rows, -1)
+    tail = np.arange(n_strips * STRIP, n_values)
+    places = np.hstack([places, np.broadcast_to(tail, (n_rows, len(tail)))])
+    candidates = np.take_along_axis(values, places, axis=1)
+    best = np.argpartition(candidates, -k, axis=1)[:, -k:]
+    return (
+        np.take_along_axis(places, best, axis=1),
+        np.take_along_axis(candidates, best, axis=1),
+    )
 
 
 def _log_sum(logits: FloatArray) -> FloatArray:
@@ -210,7 +228,7 @@ def best_residuals(tables: Tables, query: Query, k: int) -> IntArray:
     best = np.full((len(query.hidden), k), -1, dtype=np.int64)
     if tables.residual is None or query.unit is None:
         return best
-    scores = sp.csr_matrix(query.unit @ tables.residual.T)
+    scores = sp.csr_matrix(query.unit @ tables.residual.matrix.T)
     scores.sort_indices()
     scores = keep_largest(scores, k)
     for i, (start, stop) in enumerate(pairwise(scores.indptr)):

@@ -15,6 +15,7 @@ from torch import nn
 from skdistill import (
     DistillationClassifier,
     DistillationClassifierCV,
+    DistillationRetriever,
     DistillationRanker,
     SoftLabelTransformer,
 )
@@ -134,6 +135,17 @@ ESTIMATORS = {
     "DistillationRanker": (DistillationRanker(GaussianNB(), LinearStudent()), None),
     "DistillationRanker, full-batch MLP": (
         DistillationRanker(LOGISTIC, FULL_BATCH, cv="in-sample"),
+        None,
+    ),
+    "DistillationRetriever": (
+        DistillationRetriever(
+            dim=8,
+            dropout=0.0,
+            batch_size=32,
+            learning_rate_init=0.3,
+            max_iter=20,
+            random_state=0,
+        ),
         None,
     ),
     "SoftLabelTransformer": (SoftLabelTransformer(GaussianNB()), None),

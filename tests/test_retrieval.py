@@ -1,0 +1,668 @@
+"""DistillationRetriever: the contract, the teacher, memory, checkpoints, prediction."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+
+from skdistill import DistillationRetriever
+from skdistill.datasets import make_retrieval
+from skdistill.metrics import precision_at_k, retrieval_scorer
+
+SMALL = DistillationRetriever(
+    dim=8,
+    n_negatives=None,
+    dropout=0.0,
+    batch_size=32,
+    learning_rate_init=0.2,
+    max_iter=6,
+    random_state=0,
+)
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, Y, _ = make_retrieval(300, 60, 40, random_state=0)
+    return X, Y
+
+
+def tables(retriever):
+    return (
+        retriever.feature_embeddings_,
+        retriever.label_embeddings_,
+        retriever.label_bias_,
+    )
+
+
+def assert_same(one, other, atol=0.0):
+    for a, b in zip(tables(one), tables(other), strict=True):
+        assert_allclose(a, b, rtol=0, atol=atol)
+
+
+# -- learning -----------------------------------------------------------------------
+
+
+def test_it_learns(data):
+    X, Y = data
+    labels, chances = clone(SMALL).set_params(max_iter=30).fit(X, Y).predict_topk(X, 3)
+    frequent = np.asarray(Y.sum(axis=0)).ravel().argsort()[::-1][:3]
+    hits = np.take_along_axis(Y.toarray(), labels, axis=1)
+    assert hits[:, 0].mean() > Y.toarray()[:, frequent[0]].mean() + 0.1
+    assert (np.diff(chances, axis=1) <= 0).all()
+    assert chances.min() >= 0
+    assert chances.max() <= 1
+
+
+@pytest.mark.parametrize("objective", ["softmax", "double"])
+def test_soft_labels_equal_to_labels_change_nothing(data, objective):
+    X, Y = data
+    alone = clone(SMALL).fit(X, Y)
+    soft = clone(SMALL).set_params(objective=objective, n_negatives=7)
+    hard = clone(alone).set_params(n_negatives=7).fit(X, Y)
+    # One label a row: the one-hot limit, where no negative loses weight.
+    single = sp.csr_matrix((np.ones(300), (np.arange(300), np.arange(300) % 40)))
+    for retriever in (alone, hard):
+        one = clone(retriever).fit(X, single)
+        two = clone(soft).set_params(n_negatives=retriever.n_negatives)
+        two.fit(X, single, soft_labels=single)
+        assert_same(one, two, atol=1e-5)
+
+
+def test_mixing_weight_zero_fits_no_teacher(data):
+    X, Y = data
+    plain = clone(SMALL).fit(X, Y)
+    refuses = clone(SMALL).set_params(teacher=Refuses(), mixing_weight=0.0)
+    assert_same(plain, refuses.fit(X, Y))
+
+
+class Refuses(BaseEstimator):
+    def fit(self, X, y):
+        raise AssertionError("must not be fitted")
+
+
+def test_shuffled_labels_do_not_matter_to_a_student_of_soft_labels_alone(data):
+    X, Y = data
+    P = sp.random(*Y.shape, 0.2, "csr", random_state=0)
+    student = clone(SMALL).set_params(mixing_weight=1.0, residual=0, objective="double")
+    shuffled = Y[np.random.default_rng(0).permutation(300)]
+    one = clone(student).fit(X, Y, soft_labels=P)
+    assert_same(one, clone(student).fit(X, shuffled, soft_labels=P))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_the_same_seed_gives_the_same_model(data, dtype):
+    X, Y = data
+    retriever = clone(SMALL).set_params(
+        dtype=dtype, n_negatives=5, dropout=0.3, objective="double", teacher_dim=12
+    )
+    one, two = clone(retriever).fit(X, Y), clone(retriever).fit(X, Y)
+    assert_same(one, two)
+    other = clone(retriever).set_params(random_state=1).fit(X, Y)
+    assert not np.array_equal(other.label_embeddings_, one.label_embeddings_)
+
+
+def test_bfloat16_labels_learn_as_float32_does(data):
+    X, Y = data
+    losses = [
+        clone(SMALL).set_params(dtype=dtype).fit(X, Y).loss_curve_[-1]
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert abs(losses[0] - losses[1]) < 0.02 * losses[0]
+
+
+@pytest.mark.parametrize("objective", ["softmax", "double", "logistic", "hinge"])
+@pytest.mark.parametrize("n_negatives", [None, 6])
+def test_every_objective_learns_from_labels_and_teacher(data, objective, n_negatives):
+    X, Y = data
+    retriever = clone(SMALL).set_params(
+        objective=objective, n_negatives=n_negatives, teacher_dim=16, max_iter=15
+    )
+    retriever.fit(X, Y)
+    assert retriever.loss_curve_[-1] < retriever.loss_curve_[0]
+    hits = np.take_along_axis(Y.toarray(), retriever.predict_topk(X, 1)[0], axis=1)
+    assert hits.mean() > np.asarray(Y.mean(axis=0)).max()
+
+
+# -- data ---------------------------------------------------------------------------
+
+
+def test_rows_without_features_or_labels_and_labels_never_seen(data):
+    X, Y = (part.tolil() for part in data)
+    X[3], Y[5], Y[:, 7] = 0, 0, 0
+    for n_negatives in (None, 6):
+        retriever = clone(SMALL).set_params(n_negatives=n_negatives, teacher_dim=8)
+        retriever.fit(sp.csr_matrix(X), sp.csr_matrix(Y))
+        for table in tables(retriever):
+            assert np.isfinite(table).all()
+        empty = sp.csr_matrix((1, X.shape[1]))
+        labels, chances = retriever.predict_topk(empty, Y.shape[1])
+        assert len(set(labels[0])) == Y.shape[1]
+        assert np.isfinite(chances).all()
+
+
+def test_unsorted_and_repeated_columns_of_x_do_no_harm(data):
+    X, Y = data
+    backwards = X.copy()
+    for start, stop in zip(X.indptr[:-1], X.indptr[1:], strict=True):
+        backwards.indices[start:stop] = X.indices[start:stop][::-1]
+        backwards.data[start:stop] = X.data[start:stop][::-1]
+    backwards.has_sorted_indices = False
+    halves = sp.hstack([X / 2, X / 2], format="csr")
+    halves.indices %= X.shape[1]
+    halves = sp.csr_matrix((halves.data, halves.indices, halves.indptr), shape=X.shape)
+    fitted = clone(SMALL).fit(X, Y)
+    assert_same(fitted, clone(SMALL).fit(backwards, Y))
+    assert_same(fitted, clone(SMALL).fit(halves, Y), atol=1e-3)
+    assert_array_equal(fitted.predict_topk(X)[0], fitted.predict_topk(backwards)[0])
+
+
+def test_dense_inputs_learn_the_same_as_sparse_ones(data):
+    X, Y = data
+    student = clone(SMALL).set_params(residual=0, dtype="float64")
+    sparse, dense = student.fit(X, Y), clone(student).fit(X.toarray(), Y)
+    assert_same(sparse, dense, atol=1e-8)
+    assert_allclose(
+        sparse.decision_function(X), dense.decision_function(X.toarray()), atol=1e-6
+    )
+
+
+def test_names_and_text():
+    texts = ["a red ball", "a red square", "the green square", "a green ball"] * 20
+    y = [["red", "round"], ["red"], ["green"], ["green", "round"]] * 20
+    retriever = clone(SMALL).set_params(max_iter=40)
+    model = make_pipeline(TfidfVectorizer(), retriever).fit(texts, y)
+    assert model[-1].classes_.tolist() == ["green", "red", "round"]
+    vectors = model[:-1].transform(texts[:4])
+    labels, _ = model[-1].predict_topk(vectors, 2)
+    assert [set(row) for row in labels[[0, 3]]] == [set(y[0]), set(y[3])]
+    assert model.score(texts, y) == 1.0
+    assert model.score(texts[:2], [["red", "round"], ["red", "new"]]) == 0.5
+    chosen = model.predict(texts[:4])
+    assert sp.issparse(chosen)
+    assert_array_equal(chosen.toarray(), [[0, 1, 1], [0, 1, 0], [1, 0, 0], [1, 0, 1]])
+
+
+def test_output_follows_the_form_of_the_labels(data):
+    X, Y = data
+    sparse = clone(SMALL).fit(X, Y).predict(X)
+    dense = clone(SMALL).fit(X, Y.toarray()).predict(X)
+    assert sp.issparse(sparse)
+    assert isinstance(dense, np.ndarray)
+    assert_array_equal(sparse.toarray(), dense)
+
+
+# -- teachers -----------------------------------------------------------------------
+
+
+class Oracle(BaseEstimator):
+    """Knows the labels of rows by their first value, and logs how many it saw."""
+
+    def __init__(self, log=None):
+        self.log = log
+
+    def fit(self, X, y):
+        self.seen_ = X.shape[0]
+        self.n_labels_ = y.shape[1]
+        return self
+
+    def predict_topk(self, X, k):
+        assert X.shape[0] + self.seen_ in (300, 600)
+        labels = np.tile(np.arange(k), (X.shape[0], 1))
+        return labels, np.linspace(0.9, 0.1, k)[None].repeat(X.shape[0], axis=0)
+
+
+@pytest.mark.parametrize("cv", [None, 5, KFold(2), "in-sample"])
+def test_teachers_are_cross_fitted(data, cv):
+    X, Y = data
+    student = clone(SMALL).set_params(teacher=Oracle(), cv=cv, top_k=4, residual=0)
+    P = np.zeros(Y.shape)
+    P[:, :4] = np.linspace(0.9, 0.1, 4)
+    given = clone(student).set_params(teacher=None).fit(X, Y, soft_labels=P)
+    assert_same(student.fit(X, Y), given, atol=1e-6)
+
+
+def test_any_classifier_with_chances_can_teach(data):
+    X, Y = data
+    some = Y[:, np.asarray(Y.sum(axis=0)).ravel() > 25]
+    one_vs_rest = OneVsRestClassifier(LogisticRegression())
+    forest = RandomForestClassifier(5, random_state=0)
+    for teacher in (one_vs_rest, [one_vs_rest, clone(SMALL)]):
+        fitted = clone(SMALL).set_params(teacher=teacher).fit(X, some)
+        assert np.isfinite(fitted.label_embeddings_).all()
+    dense = clone(SMALL).set_params(teacher=forest, cv=2).fit(X, some.toarray())
+    assert np.isfinite(dense.label_embeddings_).all()
+
+
+def test_a_frozen_teacher_is_used_as_it_is(data):
+    X, Y = data
+    teacher = clone(SMALL).set_params(dim=16).fit(X, Y)
+    labels, chances = teacher.predict_topk(X, 10)
+    rows = np.repeat(np.arange(300), 10)
+    P = sp.csr_matrix((chances.ravel(), (rows, labels.ravel())), shape=Y.shape)
+    student = clone(SMALL).set_params(top_k=10)
+    given = clone(student).fit(X, Y, soft_labels=P)
+    frozen = clone(student).set_params(teacher=FrozenEstimator(teacher)).fit(X, Y)
+    assert_same(given, frozen, atol=1e-6)
+
+
+def test_frozen_teachers_of_other_labels():
+    X = np.repeat(np.eye(3), 10, axis=0)
+    y = np.repeat(["a", "b", "c"], 10)
+    teacher = FrozenEstimator(LogisticRegression().fit(X[:20], y[:20]))
+    student = clone(SMALL).set_params(teacher=teacher)
+    with pytest.warns(UserWarning, match="does not know 1 of the labels"):
+        student.fit(X, y)
+    wrong = FrozenEstimator(LogisticRegression().fit(X, np.repeat(["a", "b", "z"], 10)))
+    with pytest.raises(ValueError, match="1 labels that y does not have, 'z' first"):
+        student.set_params(teacher=wrong).fit(X, y)
+
+
+class Wrong(Oracle):
+    def predict_topk(self, X, k):
+        labels, chances = super().predict_topk(X, k)
+        return labels, chances - 0.5
+
+
+@pytest.mark.parametrize(
+    ("params", "soft_labels", "error", "message"),
+    [
+        ({"teacher": Wrong()}, None, ValueError, "Wrong must return chances"),
+        ({"teacher": []}, None, ValueError, "at least one estimator"),
+        ({"cv": [([0], [1])], "teacher": Oracle()}, None, ValueError, "exactly one"),
+        ({"mixing_weight": 1.5}, None, ValueError, "mixing_weight"),
+        ({"proposal": "other"}, None, ValueError, "proposal"),
+        ({"device": "nowhere"}, None, ValueError, "device='nowhere'"),
+        ({}, np.ones((3, 3)), ValueError, r"shape \(n_samples, n_labels\)"),
+        ({}, -np.ones((300, 40)), ValueError, "row 0 holds -1.0 for label 0"),
+        ({}, np.full((300, 40), "a"), ValueError, "must be a numeric"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(data, params, soft_labels, error, message):
+    X, Y = data
+    student = clone(SMALL).set_params(**params)
+    with pytest.raises(error, match=message):
+        student.fit(X, Y, soft_labels=soft_labels)
+    assert not hasattr(student, "classes_")
+
+
+class NoChances(BaseEstimator):
+    def fit(self, X, y):
+        return self
+
+
+def test_a_teacher_without_chances_is_refused(data):
+    with pytest.raises(TypeError, match="neither predict_topk nor predict_proba"):
+        clone(SMALL).set_params(teacher=NoChances()).fit(*data)
+
+
+def test_a_failed_fit_leaves_the_one_before(data):
+    X, Y = data
+    retriever = clone(SMALL).fit(X, Y)
+    before = retriever.predict_topk(X)
+    with pytest.raises(ValueError, match="shape"):
+        retriever.fit(X, Y[:, :9], soft_labels=np.ones((2, 2)))
+    assert_array_equal(before[0], retriever.predict_topk(X)[0])
+
+
+# -- searches, pickles --------------------------------------------------------------
+
+
+def test_grid_search_and_folds_of_sparse_labels(data):
+    X, Y = data
+    scorer = retrieval_scorer("precision", k=3)
+    grid = {"temperature": [1.0, 2.0], "mixing_weight": [0.0, 0.5], "dim": [4, 8]}
+    search = GridSearchCV(
+        clone(SMALL).set_params(max_iter=2, objective="double"),
+        grid,
+        scoring=scorer,
+        cv=KFold(2),
+    )
+    P = sp.random(*Y.shape, 0.2, "csr", random_state=0)
+    search.fit(X, Y, soft_labels=P)
+    scores = search.cv_results_["mean_test_score"]
+    assert np.isfinite(scores).all()
+    assert len(set(scores)) > 2
+
+
+def test_pickles_predict_the_same(data):
+    X, Y = data
+    retriever = clone(SMALL).fit(X, Y)
+    before = retriever.predict_topk(X)
+    loaded = pickle.loads(pickle.dumps(retriever))
+    assert_array_equal(before[0], loaded.predict_topk(X)[0])
+    assert_array_equal(before[1], loaded.predict_topk(X)[1])
+    # What prediction has made ready is made again, not stored.
+    fresh = len(pickle.dumps(clone(SMALL).fit(X, Y)))
+    assert abs(len(pickle.dumps(loaded)) - fresh) < 100
+
+
+# -- prediction ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["softmax", "double", "logistic"])
+def test_best_labels_are_those_of_the_whole_scores(data, objective, monkeypatch):
+    X, Y = data
+    retriever = clone(SMALL).set_params(objective=objective).fit(X, Y)
+    decision = retriever.decision_function(X)
+    proba = retriever.predict_proba(X)
+    for block in (10**6, 300 * 7):
+        monkeypatch.setattr("skdistill._top_k.BLOCK_LOGITS", block)
+        labels, chances = retriever.predict_topk(X, 6)
+        found = np.take_along_axis(decision, labels, axis=1)
+        assert_allclose(found, -np.sort(-decision, axis=1)[:, :6], atol=1e-4)
+        picked = np.take_along_axis(proba, labels, axis=1)
+        assert_allclose(chances, picked, atol=1e-5)
+        assert_array_equal(retriever.predict(X).toarray(), decision > 0)
+
+
+@pytest.mark.parametrize("n_values", [5, 40, 331, 4096])
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_the_largest_values_are_found(n_values, k):
+    from skdistill._top_k import _largest
+
+    values = np.random.default_rng(k).normal(size=(20, n_values))
+    found, largest = _largest(values, k)
+    assert_allclose(np.sort(largest), np.sort(values)[:, -k:])
+    assert_allclose(np.take_along_axis(values, found, axis=1), largest)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"objective": "softmax"},
+        {"objective": "double"},
+        {"objective": "double", "anchor": "observed"},
+        {"objective": "double", "negative_weights": "sigmoid"},
+        {"objective": "logistic"},
+        {"objective": "hinge"},
+    ],
+)
+def test_probabilities_of_one_label_a_row(params):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 3))
+    logits = X @ rng.normal(size=(3, 4)) * 1.5
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    y = np.array([rng.choice(4, p=row) for row in p])
+    student = clone(SMALL).set_params(
+        **params, mixing_weight=1.0, max_iter=40, dtype="float64"
+    )
+    student.fit(X, y, soft_labels=p)
+    proba = student.predict_proba(X)
+    assert_allclose(proba.sum(axis=1), 1.0, atol=1e-6)
+    assert_array_equal(student.classes_[proba.argmax(axis=1)], student.predict(X))
+    # The student of probabilities gives them back, whatever its objective.
+    assert np.abs(proba - p).mean() < 0.06
+    labels, chances = student.predict_topk(X, 4)
+    assert_allclose(chances, np.take_along_axis(proba, labels, axis=1), atol=1e-4)
+
+
+def test_chances_of_several_labels_are_calibrated():
+    X, Y, proba = make_retrieval(5000, 100, 30, random_state=0)
+    retriever = clone(SMALL).set_params(max_iter=10).fit(X[:4000], Y[:4000])
+    chance = retriever.predict_proba(X[4000:])
+    assert 0.85 < chance.sum() / proba[4000:].sum() < 1.15
+    # Closer to the truth than the labels' shares, which know no row.
+    shares = Y[:4000].mean(axis=0)
+    error = np.abs(chance - proba[4000:]).mean()
+    assert error < np.abs(np.asarray(shares) - proba[4000:]).mean()
+
+
+def test_scores_of_all_labels_have_to_fit(data):
+    X, Y = data
+    retriever = clone(SMALL).fit(X, Y).set_params(memory_limit=1000)
+    for method in (retriever.decision_function, retriever.predict_proba):
+        with pytest.raises(MemoryError, match=r"40 labels for 300 rows.*predict_topk"):
+            method(X)
+    assert retriever.predict_topk(X, 2)[0].shape == (300, 2)
+
+
+@pytest.mark.parametrize("k", [0, 41])
+def test_k_is_a_number_of_labels(data, k):
+    with pytest.raises(ValueError, match=f"k={k} must be between 1 and 40"):
+        clone(SMALL).fit(*data).predict_topk(data[0], k)
+
+
+def test_approximate_search_without_a_library_says_what_to_install(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    with pytest.raises(ImportError, match=r"skdistill\[search\]"):
+        clone(SMALL).set_params(search="hnsw").fit(*data)
+
+
+class BruteForce:
+    """Stands for faiss: finds half of the best, and leaves some out."""
+
+    METRIC_INNER_PRODUCT = 0
+
+    class IndexHNSWFlat:
+        def __init__(self, dim, width, metric):
+            self.hnsw = type("Settings", (), {})()
+
+        def add(self, vectors):
+            self.vectors = vectors
+
+        def search(self, queries, k):
+            found = np.argsort(-(queries @ self.vectors.T), axis=1)[:, :k]
+            found[:, k // 2 :] = -1
+            return None, found
+
+
+@pytest.mark.parametrize("residual", [0, 20])
+def test_approximate_search_reports_its_recall(data, monkeypatch, residual):
+    monkeypatch.setitem(sys.modules, "faiss", BruteForce)
+    X, Y = data
+    retriever = clone(SMALL).set_params(search="hnsw", residual=residual).fit(X, Y)
+    assert 0.5 < retriever.search_recall_ <= 1.0
+    exact = clone(retriever).set_params(search="exact").fit(X, Y)
+    labels, _ = retriever.predict_topk(X, 3)
+    assert (labels[:, 0] == exact.predict_topk(X, 1)[0][:, 0]).mean() > 0.9
+    assert all(len(set(row)) == 3 for row in labels)
+    assert_array_equal(
+        pickle.loads(pickle.dumps(retriever)).predict_topk(X, 3)[0], labels
+    )
+
+
+# -- memory -------------------------------------------------------------------------
+
+
+def test_training_that_does_not_fit_is_refused_before_it_starts(data):
+    X, Y = data
+    refused = clone(SMALL).set_params(memory_limit=5000, teacher=Refuses())
+    with pytest.raises(MemoryError, match=r"needs about .* KiB.*4.9 KiB of memory_lim"):
+        refused.fit(X, Y)
+
+
+def test_the_memory_report_follows_the_formula(data):
+    X, Y = data
+    report = clone(SMALL).memory_report(X, Y)
+    assert report.parts["label embeddings"] == 40 * 8 * 4 + 40 * 4
+    assert report.parts["feature embeddings"] == 60 * 8 * 4
+    assert report.total == sum(report.parts.values())
+    assert "total" in str(report)
+    half = clone(SMALL).set_params(dtype="bfloat16").memory_report(X, Y)
+    assert half.parts["label embeddings"] == 40 * 8 * 2 + 40 * 4
+    wide = clone(SMALL).set_params(dim=64).memory_report(X, Y)
+    assert wide.total > report.total
+
+
+# -- checkpoints --------------------------------------------------------------------
+
+SCRIPT = """
+import os, sys, json
+import numpy as np
+from skdistill import DistillationRetriever
+from skdistill import _retrieval_checkpoint as checkpoints
+from skdistill.datasets import make_retrieval
+
+path, kill_after = sys.argv[1], int(sys.argv[2])
+saved, save = [], checkpoints.Checkpoint.save
+def save_and_die(self, state):
+    save(self, state)
+    saved.append(1)
+    if len(saved) == kill_after:
+        os.kill(os.getpid(), 9)
+checkpoints.Checkpoint.save = save_and_die
+X, Y, _ = make_retrieval(300, 60, 40, random_state=0)
+retriever = DistillationRetriever(
+    dim=8, teacher_dim=12, objective="double", n_negatives=6, dropout=0.3,
+    batch_size=32, max_iter=3, report_every=4, dtype=sys.argv[3], random_state=0,
+    checkpoint=path or None,
+).fit(X, Y)
+parts = (retriever.feature_embeddings_, retriever.label_embeddings_,
+         retriever.label_bias_, retriever.loss_curve_)
+print(json.dumps([np.asarray(p, dtype=np.float64).tobytes().hex() for p in parts]))
+"""
+
+
+def run(path, kill_after, dtype):
+    arguments = [sys.executable, "-c", SCRIPT, str(path), str(kill_after), dtype]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_killed_training_goes_on_to_the_same_model(tmp_path, dtype):
+    path = tmp_path / "training.npz"
+    killed = run(path, 3, dtype)
+    assert killed.returncode == -9
+    assert path.exists()
+    resumed = run(path, 0, dtype)
+    undisturbed = run("", 0, dtype)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout) == json.loads(undisturbed.stdout)
+    assert not path.exists()
+
+
+def test_a_checkpoint_of_another_training_is_refused(data, tmp_path, monkeypatch):
+    X, Y = data
+    path = tmp_path / "training.npz"
+    from skdistill import _retrieval_checkpoint
+
+    monkeypatch.setattr(_retrieval_checkpoint.Checkpoint, "remove", lambda self: None)
+    retriever = clone(SMALL).set_params(checkpoint=os.fspath(path)).fit(X, Y)
+    with pytest.raises(ValueError, match="other parameters or data"):
+        clone(retriever).set_params(dim=9).fit(X, Y)
+    with pytest.raises(ValueError, match="other parameters or data"):
+        clone(retriever).fit(X, Y[:, ::-1])
+    assert_same(clone(retriever).fit(X, Y), retriever)
+    path.write_text("something else")
+    with pytest.raises(ValueError, match="but no checkpoint"):
+        clone(retriever).fit(X, Y)
+
+
+# -- callbacks ----------------------------------------------------------------------
+
+
+class Recorder:
+    """Counts stretches; asks to stop at the end of a given one."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+        self.ended = 0
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, **data):
+        pass
+
+    def on_fit_task_end(self, estimator, context, **data):
+        if context.parent is None:
+            return None
+        self.ended += 1
+        return self.ended == self.stop_at
+
+    def teardown(self, estimator, context):
+        pass
+
+
+@pytest.mark.parametrize(("report_every", "expected"), [(None, 6), (7, 9)])
+def test_callbacks_hear_of_every_stretch_of_steps(data, report_every, expected):
+    recorder = Recorder()
+    retriever = clone(SMALL).set_params(report_every=report_every)
+    retriever.set_callbacks(recorder).fit(*data)
+    assert recorder.ended == expected == retriever.n_iter_ == len(retriever.loss_curve_)
+    assert (retriever.loss_curve_ > 0).all()
+
+
+def test_a_callback_can_end_the_training(data):
+    retriever = clone(SMALL).set_callbacks(Recorder(stop_at=2)).fit(*data)
+    assert retriever.n_iter_ == 2
+
+
+# -- the sparse part ----------------------------------------------------------------
+
+
+def test_own_products_leave_the_row_out(data):
+    from skdistill._centroids import fit_residual
+
+    X, Y = data
+    residual = fit_residual(X, Y, 10**6, 3.0)
+    unit = X.toarray() / np.sqrt((X.toarray() ** 2).sum(axis=1))[:, None]
+    own = residual.own.tocoo()
+    for i, j, value in list(zip(own.row, own.col, own.data, strict=True))[:60]:
+        others = Y.toarray()[:, j].astype(bool)
+        others[i] = False
+        centroid = unit[others].sum(axis=0)
+        length = np.linalg.norm(centroid)
+        expected = 3.0 * unit[i] @ centroid / length if length > 1e-3 else 0.0
+        assert_allclose(value, expected, atol=1e-4)
+
+
+def test_vectors_keep_their_largest_entries_and_unit_length(data, monkeypatch):
+    from skdistill import _centroids
+
+    X, Y = data
+    whole = _centroids.fit_residual(X, Y, 5, 1.0).labels.matrix
+    assert np.diff(whole.indptr).max() <= 5
+    lengths = np.sqrt(np.asarray(whole.multiply(whole).sum(axis=1)).ravel())
+    assert_allclose(lengths[lengths > 0], 1.0, rtol=1e-5)
+    monkeypatch.setattr(_centroids, "CHUNK_ENTRIES", 64)
+    monkeypatch.setattr(_centroids, "CHUNK_PAIRS", 7)
+    parts = _centroids.fit_residual(X, Y, 5, 1.0)
+    assert_allclose(parts.labels.matrix.toarray(), whole.toarray(), atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_common_features_are_only_another_way_to_the_product(data, monkeypatch, share):
+    from skdistill import _centroids
+
+    X, Y = data
+    monkeypatch.setattr(_centroids, "DENSE_SHARE", share)
+    vectors = _centroids.fit_residual(X, Y, 20, 1.0).labels
+    expected = (X @ vectors.matrix.T).toarray()
+    assert_allclose(vectors.scores(X, slice(None)), expected, atol=1e-6)
+    some = np.array([3, 1])
+    assert_allclose(vectors.scores(X, some), expected[:, some], atol=1e-6)
+
+
+def test_the_sparse_part_helps_where_rare_words_name_labels():
+    rng = np.random.default_rng(0)
+    names = np.arange(200)
+    y = rng.choice(names, size=600)
+    noise = rng.integers(0, 50, size=(600, 4))
+    rows = np.repeat(np.arange(600), 5)
+    words = np.column_stack([50 + y, noise]).ravel()
+    X = sp.csr_matrix((np.ones(3000), (rows, words)), shape=(600, 250))
+    Y = sp.csr_matrix((np.ones(600), (np.arange(600), y)), shape=(600, 200))
+    scores = {}
+    for residual in (0, 50):
+        model = clone(SMALL).set_params(residual=residual, max_iter=2)
+        labels, _ = model.fit(X[:400], Y[:400]).predict_topk(X[400:], 1)
+        order = np.zeros((200, 200))
+        order[np.arange(200), labels[:, 0]] = 1
+        scores[residual] = precision_at_k(Y[400:], order, k=1)
+    assert scores[50] > scores[0] + 0.2
