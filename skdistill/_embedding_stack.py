@@ -118,16 +118,10 @@ class EmbeddingStack:
         return N_SHARDS if flops >= SHARD_FLOPS and batch_size >= 2 * N_SHARDS else 1
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
-        """Set the gradients of the rows touched; return the batch's losses (1, B)."""
+        """Set the gradients of the rows touched; return the batch's mean loss (1,)."""
         import torch
 
         assert isinstance(batch, RetrievalBatch)
-        with torch.no_grad():
-            return self._gradient(batch, pool)
-
-    def _gradient(self, batch: RetrievalBatch, pool: Executor | None) -> torch.Tensor:
-        import torch
-
         self.rng = batch.rng
         step = _Step(self, batch)
         n_shards = self.n_shards(batch.n_rows)
@@ -139,9 +133,9 @@ class EmbeddingStack:
             second = pool.submit(_without_graph, step.back_propagate, 1, shards[1])
             losses = [step.back_propagate(0, shards[0]), second.result()]
         self.gradients = step.gradients()
-        of_rows = torch.cat(losses)[None]
-        self._losses.append(of_rows.mean())
-        return of_rows
+        loss = torch.cat(losses).mean()
+        self._losses.append(loss)
+        return loss[None]
 
     def mean_loss(self) -> float:
         """Return the mean loss of the steps since it was last asked for."""
@@ -238,7 +232,7 @@ class _Step:
             if len(blocks) > 1:
                 # Scored again: kept, they would be as many as rows times labels.
                 scored = self._score(hidden, rows, block)
-            slope = objective.slope(sums, *scored).mul_(self.batch.weight)
+            slope = objective.slope(sums, *scored).div_(self.batch.n_rows)
             torch.mm(slope.T, hidden, out=self.to_labels[shard][block])
             torch.sum(slope, dim=0, out=self.to_bias[shard][block])
             to_hidden.addmm_(slope, self._embeddings(block))

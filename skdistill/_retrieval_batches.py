@@ -201,8 +201,6 @@ class RetrievalBatch:
         Logarithm of the weights that make up for the labels not drawn.
     offsets : ndarray of shape (B, C) or None
         What is added to the logits: their sparse part.
-    weight : tensor of shape (1, 1)
-        Weight of each row in the sum that is minimised.
     rng : Generator
         Source of what is random in the rest of the step.
     x : tensor
@@ -214,7 +212,6 @@ class RetrievalBatch:
     candidates: torch.Tensor | None
     log_importance: torch.Tensor | None
     offsets: FloatArray | None
-    weight: torch.Tensor
     rng: np.random.Generator
     x: torch.Tensor = field(repr=False)
 
@@ -329,9 +326,9 @@ class RetrievalSet:
             yield self._batch(step), 1.0 / (last - first)
             self.position = step + 1
 
-    def validation_batch(self) -> RetrievalBatch:
-        """Refuse: there are no validation rows."""
-        raise TypeError("Retrieval is trained without validation rows.")
+    def validation(self) -> Iterator[RetrievalBatch]:
+        """Return nothing: there are no validation rows."""
+        return iter(())
 
     def narrowed(self, members: torch.Tensor) -> RetrievalSet:
         """Return itself: there is one member."""
@@ -372,7 +369,6 @@ class RetrievalSet:
             candidates=candidates,
             log_importance=log_importance,
             offsets=offsets,
-            weight=torch.full_like(self.x, 1.0 / len(rows)).view(1, 1),
             rng=rng,
             x=self.x,
         )

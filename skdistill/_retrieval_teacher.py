@@ -190,10 +190,10 @@ def _in_columns(
             f"The teacher {name} returned chances of {matrix.shape[1]} labels, but "
             f"there are {len(classes)}."
         )
-    coo = matrix.tocoo()
-    columns = _positions(np.asarray(known), classes, name)[coo.col]
+    entries = matrix.tocoo()
+    columns = _positions(np.asarray(known), classes, name)[entries.col]
     shape = (matrix.shape[0], len(classes))
-    return sp.csr_matrix((coo.data, (coo.row, columns)), shape=shape)
+    return sp.csr_matrix((entries.data, (entries.row, columns)), shape=shape)
 
 
 def _positions(known: NDArray[Any], classes: NDArray[Any], name: str) -> IntArray:

@@ -15,8 +15,8 @@ from torch import nn
 from skdistill import (
     DistillationClassifier,
     DistillationClassifierCV,
-    DistillationRetriever,
     DistillationRanker,
+    DistillationRetriever,
     SoftLabelTransformer,
 )
 from skdistill.students import (
