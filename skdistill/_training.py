@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ VALIDATION_ROWS = 4096
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; the same for all members of a stack.
+    """How to train the members of a stack.
 
     Attributes
     ----------
@@ -40,10 +40,10 @@ class Settings:
         Largest number of epochs.
     batch_size : int
         Rows of a step; an epoch is cut into slices of nearly equal size, none larger.
-    learning_rate : float
-        Step size of AdamW.
-    weight_decay : float
-        Decoupled weight decay of AdamW.
+    learning_rate : float or sequence of float
+        Step size of AdamW, of all members or of each.
+    weight_decay : float or sequence of float
+        Decoupled weight decay of AdamW, of all members or of each.
     tol : float
         Improvement of the monitored loss that counts.
     n_iter_no_change : int
@@ -54,8 +54,8 @@ class Settings:
 
     max_iter: int
     batch_size: int
-    learning_rate: float
-    weight_decay: float
+    learning_rate: float | Sequence[float]
+    weight_decay: float | Sequence[float]
     tol: float
     n_iter_no_change: int
     averaging: bool = False
@@ -299,6 +299,10 @@ class Optimizer(Protocol):
         """Go on with some members, whose parameters are `parameters`."""
 
 
+#: Step size and weight decay, and the lists of tensors that have them.
+_Group: TypeAlias = tuple[tuple[float, float], tuple[Any, ...]]
+
+
 class AdamW:
     """AdamW (Loshchilov and Hutter 2019), one call of torch's fused kernel a step.
 
@@ -316,46 +320,79 @@ class AdamW:
     def __init__(self, parameters: list[torch.Tensor], settings: Settings) -> None:
         import torch
 
-        self.settings = settings
         self.parameters = parameters
         self.first = [torch.zeros_like(p) for p in parameters]
         self.second = [torch.zeros_like(p) for p in parameters]
         self.steps = [
             torch.zeros((), dtype=torch.float32, device=p.device) for p in parameters
         ]
+        rates = settings.learning_rate, settings.weight_decay
+        # One entry for all members, or one for each: then a parameter has a row of each
+        # member, and its gradient stays where it is.
+        self.rates = list(
+            zip(*np.broadcast_arrays(*map(np.atleast_1d, rates)), strict=True)
+        )
+        self._groups = self._by_rates()
 
     def step(self) -> None:
         """Move the parameters that have a gradient."""
-        import torch
+        if self._groups:
+            for count in self.steps:
+                count += 1
+        for rates, tensors in self._groups or self._together():
+            _fused_adamw(*rates, *tensors)
 
+    def _together(self) -> list[_Group]:
+        """Return all tensors that have a gradient."""
         states = zip(self.parameters, self.first, self.second, self.steps, strict=True)
         moved = [(p, p.grad, *state) for p, *state in states if p.grad is not None]
-        if not moved:
-            return
-        parameters, gradients, first, second, steps = zip(*moved, strict=True)
-        for count in steps:
+        for *_, count in moved:
             count += 1
-        torch._fused_adamw_(
-            parameters,
-            gradients,
-            first,
-            second,
-            [],
-            steps,
-            lr=self.settings.learning_rate,
-            beta1=0.9,
-            beta2=0.999,
-            weight_decay=self.settings.weight_decay,
-            eps=1e-8,
-            amsgrad=False,
-            maximize=False,
-        )
+        return [(self.rates[0], tuple(zip(*moved, strict=True)))] if moved else []
+
+    def _by_rates(self) -> list[_Group]:
+        """Return the rows of the members with the same rates; none if all have them."""
+        groups: dict[tuple[float, float], list[Any]] = {}
+        if len(self.rates) == 1:
+            return []
+        states = zip(self.parameters, self.first, self.second, self.steps, strict=True)
+        for p, first, second, count in states:
+            assert p.grad is not None
+            rows = zip(self.rates, p, p.grad, first, second, strict=True)
+            for rates, *row in rows:
+                groups.setdefault(rates, []).append((*row, count))
+        return [(rates, tuple(zip(*g, strict=True))) for rates, g in groups.items()]
 
     def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
         """Go on with some members, whose parameters are `parameters`."""
         self.parameters = parameters
         self.first = [moment[rows] for moment in self.first]
         self.second = [moment[rows] for moment in self.second]
+        if len(self.rates) > 1:
+            self.rates = [self.rates[i] for i in rows.tolist()]
+        self._groups = self._by_rates()
+
+
+def _fused_adamw(learning_rate: float, weight_decay: float, *tensors: Any) -> None:
+    """Take a step: parameters, gradients, both moments and counts of steps."""
+    import torch
+
+    parameters, gradients, first, second, counts = tensors
+    torch._fused_adamw_(
+        parameters,
+        gradients,
+        first,
+        second,
+        [],
+        counts,
+        lr=learning_rate,
+        beta1=0.9,
+        beta2=0.999,
+        weight_decay=weight_decay,
+        eps=1e-8,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 class Average:

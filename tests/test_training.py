@@ -242,6 +242,15 @@ def test_how_a_grid_is_cut_into_stacks_changes_nothing(
     assert max(stack_sizes) == size
 
 
+def test_many_students_are_cut_for_two_threads(stack_sizes):
+    problem = make_problem()
+    objectives = make_objectives(problem) * 2
+    for n_students, sizes in ((7, [7]), (8, [4, 4]), (11, [6, 5])):
+        stack_sizes.clear()
+        STUDENT._fit_many(problem, objectives[:n_students])
+        assert stack_sizes == sizes
+
+
 def test_a_stack_has_one_member_where_a_single_one_is_too_large(monkeypatch):
     monkeypatch.setattr(mlp, "STACK_CACHE_BYTES", 1)
     problem = make_problem()
@@ -321,17 +330,22 @@ def kept(stack, member=0):
 @pytest.mark.parametrize("batch_size", [16, 1000])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("validated", [False, True])
-def test_members_with_rows_and_generators_of_their_own(
-    validated, weighted, batch_size, narrowed
+@pytest.mark.parametrize("rates", ["shared", "own"])
+def test_members_with_rows_generators_and_rates_of_their_own(
+    rates, validated, weighted, batch_size, narrowed
 ):
+    seeds = list(range(5, 13))
+    learning_rate = [0.02] * 8 if rates == "shared" else [0.02, 0.05] * 4
+    weight_decay = [0.01] * 8 if rates == "shared" else [0.0, 0.01, 0.3, 1.0] * 2
     settings = replace(
         SETTINGS,
         max_iter=100,
         batch_size=batch_size,
         n_iter_no_change=3,
         tol=0.01,
+        learning_rate=0.02 if rates == "shared" else learning_rate,
+        weight_decay=0.01 if rates == "shared" else weight_decay,
     )
-    seeds = list(range(5, 13))
     data = training_set(len(seeds), validated, weighted=weighted)
     gens = generators(seeds)
     stack = make_stack(gens)
@@ -341,7 +355,10 @@ def test_members_with_rows_and_generators_of_their_own(
     for g, seed in enumerate(seeds):
         gens = generators([seed])
         alone = make_stack(gens)
-        own = train(alone, member_of(data, g), settings, gens)
+        one = replace(
+            settings, learning_rate=learning_rate[g], weight_decay=weight_decay[g]
+        )
+        own = train(alone, member_of(data, g), one, gens)
         assert history.n_iter[g] == own.n_iter[0] == len(own.loss)
         n = own.n_iter[0]
         pairs = [(history.loss, own.loss)]

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 #: of a core. Larger stacks are slower than their members alone.
 STACK_CACHE_BYTES = 2**20
 
+#: So many students are cut into two stacks, for two threads.
+SPLIT_STUDENTS = 8
+
 #: Students of a stack at most, where there is no such cache to stay in.
 MAX_STACK = 1024
 
@@ -282,7 +285,9 @@ class MLPStudent(GradientStudent):
         problem = replace(problem, X=base._check_X(problem.X, reset=True))
         base.classes_ = problem.classes
         inputs = base._prepare(problem)
-        size = base._stack_size(problem)
+        n_students = len(objectives)
+        halved = -(-n_students // base._n_stacks(n_students))
+        size = min(base._stack_size(problem), halved)
         stacks = [objectives[i : i + size] for i in range(0, len(objectives), size)]
         with ThreadPoolExecutor(n_threads) as pool:
             trained = pool.map(lambda o: base._train(problem, inputs, o), stacks)
@@ -291,6 +296,14 @@ class MLPStudent(GradientStudent):
             for stack, history in trained
             for member in range(stack.n_members)
         ]
+
+    def _n_stacks(self, n_students: int) -> int:
+        """Return how many stacks there are at least, for two cores to work on.
+
+        The same on one core: how a grid is cut may change the rounding.
+        """
+        on_cpu = resolve_device(self.device) == "cpu"
+        return 2 if on_cpu and n_students >= SPLIT_STUDENTS else 1
 
     def _stack_size(self, problem: Problem) -> int:
         """Return how many students to train together.
