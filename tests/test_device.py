@@ -12,7 +12,12 @@ from numpy.testing import assert_allclose
 from sklearn.datasets import make_classification
 from torch import nn
 
-from skdistill._device import resolve_device, seeded_torch_rng, torch_threads
+from skdistill._device import (
+    has_bfloat16_products,
+    resolve_device,
+    seeded_torch_rng,
+    torch_threads,
+)
 from skdistill.students import MLPStudent, ModuleStudent
 
 TESTS = Path(__file__).parent
@@ -203,3 +208,11 @@ def test_a_student_trained_on_cuda_predicts_where_there_is_none(student, tmp_pat
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True
     )
     assert_allclose(np.load(tmp_path / "proba.npy"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_bfloat16_is_what_torch_says_of_the_processor(answer, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: answer)
+    assert has_bfloat16_products() is answer
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert has_bfloat16_products() is False

@@ -14,6 +14,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_classification
 
+import skdistill.students._mlp as mlp
 from skdistill.students import LinearStudent, MLPStudent
 from skdistill.students._tables import TableEncoder
 
@@ -640,3 +641,42 @@ def test_bfloat16_products_train_to_nearly_the_same_probabilities():
     half = variant(SMALL, max_iter=20, dtype="bfloat16").fit(X, y).predict_proba(X)
     gap = np.abs(single - half)
     assert 0 < gap.mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("sizes", "has", "dtype", "expected"),
+    [
+        ((384, 384), True, "auto", True),
+        ((8, 400, 500), True, "auto", True),
+        ((384, 383), True, "auto", False),
+        ((500, 8, 500), True, "auto", False),
+        ((500,), True, "auto", False),
+        ((), True, "auto", False),
+        ((384, 384), False, "auto", False),
+        ((384, 384), True, "float32", False),
+        ((8,), False, "bfloat16", True),
+    ],
+)
+def test_auto_takes_bfloat16_for_wide_layers_where_it_is_fast(
+    sizes, has, dtype, expected, monkeypatch
+):
+    monkeypatch.setattr(mlp, "has_bfloat16_products", lambda: has)
+    student = MLPStudent(sizes, dtype=dtype, device="cpu")
+    assert student._in_bfloat16() == expected
+    assert student._parameter_dtype() == "float32"
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_auto_is_one_of_the_two_types(has, monkeypatch):
+    monkeypatch.setattr(mlp, "has_bfloat16_products", lambda: has)
+    monkeypatch.setattr(mlp, "WIDE_LAYER", 4)
+    X, y = data()
+    fits = {
+        dtype: variant(SMALL, hidden_layer_sizes=(8, 8), max_iter=3, dtype=dtype)
+        .fit(X, y)
+        .predict_proba(X)
+        for dtype in ("auto", "float32", "bfloat16")
+    }
+    same, other = ("bfloat16", "float32") if has else ("float32", "bfloat16")
+    assert fits["auto"].tobytes() == fits[same].tobytes()
+    assert fits["auto"].tobytes() != fits[other].tobytes()
