@@ -7,9 +7,11 @@ physical limit is the time that the machine takes for as many operations in one 
 matrix product.
 
 All see the same rows, scaled, in float32, for the same number of epochs, with Adam at a
-learning rate of 0.001, no weight decay and no early stopping. A step's time is the time
-of `fit` divided by its number of steps. ``--busy`` repeats the comparison while another
-process keeps all cores busy.
+learning rate of 0.001, no weight decay and no early stopping; MLPStudent without its
+embeddings and averaging, and once more with them, as it comes. Where that differs, it
+is timed with ``dtype="auto"`` too. A step's time is the time of `fit` divided by its
+number of steps. ``--busy`` repeats the comparison while another process keeps all cores
+busy.
 """
 
 from __future__ import annotations
@@ -75,7 +77,10 @@ def _at_threads(n_threads: int, method: Callable[[], Any]) -> Any:
 # -- the methods: each fits and returns a function from rows to probabilities -------
 
 
-def fit_student(task: Task) -> Callable[[Any], Any]:
+PLAIN = {"numeric_embedding": None, "averaging": False}
+
+
+def fit_student(task: Task, **params: Any) -> Callable[[Any], Any]:
     student = MLPStudent(
         task.hidden,
         batch_size=task.batch_size,
@@ -86,6 +91,7 @@ def fit_student(task: Task) -> Callable[[Any], Any]:
         n_iter_no_change=task.epochs,
         device="cpu",
         random_state=0,
+        **params,
     )
     return student.fit(task.X, task.y).predict_proba
 
@@ -156,8 +162,8 @@ class HandWritten:
     """A ReLU network in one flat tensor, its backward pass written out.
 
     With the fastest of torch's operators for each part: `baddbmm` on a batch of one is
-    quicker than `addmm`, a softmax over few classes when they come first in memory, and
-    the fused step without the optimiser that wraps it.
+    quicker than `addmm`, products with and a softmax over few classes when they come
+    first in memory, and the fused step without the optimiser that wraps it.
     """
 
     def __init__(self, task: Task) -> None:
@@ -168,7 +174,7 @@ class HandWritten:
         self.layers = self._views(self.flat, task.layer_sizes)
         self.slopes = self._views(self.gradient, task.layer_sizes)
         for weight, _ in self.layers:
-            bound = (6.0 / weight.shape[1]) ** 0.5
+            bound = (6.0 / max(weight.shape[1:])) ** 0.5
             weight.uniform_(-bound, bound, generator=generator)
         self.generator = generator
 
@@ -180,6 +186,9 @@ class HandWritten:
             weight = flat[start:middle].view(1, n_in, n_out)
             views.append((weight, flat[middle:stop].view(1, 1, n_out)))
             start = stop
+        # The last layer lies class by class.
+        weight, bias = views.pop()
+        views.append((weight.view(1, n_out, n_in), bias.view(1, n_out, 1)))
         return views
 
     def fit(self, task: Task) -> HandWritten:
@@ -201,7 +210,7 @@ class HandWritten:
 
         def step() -> None:
             state[-1][0] += 1
-            torch.ops.aten._fused_adamw_(
+            torch._fused_adamw_(
                 *state,
                 lr=LEARNING_RATE,
                 beta1=0.9,
@@ -219,23 +228,26 @@ class HandWritten:
         for weight, bias in self.layers[:-1]:
             outputs.append(torch.baddbmm(bias, outputs[-1], weight).relu_())
         weight, bias = self.layers[-1]
-        outputs.append(torch.baddbmm(bias, outputs[-1], weight))
+        outputs.append(torch.baddbmm(bias, weight, outputs[-1].transpose(1, 2)))
         return outputs
 
     def _gradient(self, x: Any, p: Any) -> None:
         outputs = self._forward(x)
-        proba = outputs.pop().transpose(1, 2).contiguous().softmax(1).transpose(1, 2)
-        slope = proba.sub_(p).div_(x.shape[1])
-        for i in range(len(self.layers) - 1, -1, -1):
+        slope = outputs.pop().softmax(1).sub_(p.transpose(1, 2)).div_(x.shape[1])
+        to_weight, to_bias = self.slopes[-1]
+        torch.bmm(slope, outputs[-1], out=to_weight)
+        torch.sum(slope, 2, keepdim=True, out=to_bias)
+        slope = torch.bmm(slope.transpose(1, 2), self.layers[-1][0])
+        for i in range(len(self.layers) - 2, -1, -1):
+            slope = torch.ops.aten.threshold_backward(slope, outputs[i + 1], 0)
             to_weight, to_bias = self.slopes[i]
             torch.bmm(outputs[i].transpose(1, 2), slope, out=to_weight)
             torch.sum(slope, 1, keepdim=True, out=to_bias)
             if i:
                 slope = torch.bmm(slope, self.layers[i][0].transpose(1, 2))
-                slope = torch.ops.aten.threshold_backward(slope, outputs[i], 0)
 
     def predict_proba(self, X: Any) -> Any:
-        return self._forward(torch.from_numpy(X)[None])[-1][0].softmax(1).numpy()
+        return self._forward(torch.from_numpy(X)[None])[-1][0].softmax(0).T.numpy()
 
 
 # -- the comparison -----------------------------------------------------------------
@@ -244,10 +256,14 @@ class HandWritten:
 def compare(task: Task, repeats: int, product_size: int) -> list[list[Any]]:
     """Return the table's rows for one width."""
     methods: dict[str, Callable[[], Any]] = {
-        "MLPStudent": partial(fit_student, task),
+        "MLPStudent": partial(fit_student, task, **PLAIN),
         "MLPClassifier": partial(fit_mlp_classifier, task),
         "torch, DataLoader": partial(fit_data_loader, task),
     }
+    if MLPStudent(task.hidden, dtype="auto", device="cpu")._in_bfloat16():
+        name = "MLPStudent, dtype='auto'"
+        methods[name] = partial(fit_student, task, dtype="auto", **PLAIN)
+    methods["MLPStudent, as it comes"] = partial(fit_student, task)
     skorch = _bench.optional("skorch")
     if skorch is not None:
         methods["skorch"] = partial(fit_skorch, task, skorch)

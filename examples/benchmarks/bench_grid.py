@@ -66,6 +66,8 @@ class Task:
             max_iter=epochs,
             early_stopping=False,
             n_iter_no_change=epochs,
+            numeric_embedding=None,
+            averaging=False,
             device="cpu",
             random_state=0,
         )
@@ -230,11 +232,11 @@ def standard_error(task: Task, candidate: Candidate) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     args = _bench.parser(__doc__).parse_args(argv)
     _bench.print_machine(args)
-    n_samples = _bench.pick(args, 5_000, 1_500, 150)
+    n_samples = _bench.pick(args, 2_000, 1_500, 150)
     n_trees = _bench.pick(args, 200, 50, 3)
-    epochs = _bench.pick(args, 30, 10, 1)
+    epochs = _bench.pick(args, 100, 10, 1)
     task = Task(n_samples, n_trees, epochs, tiny=args.tiny)
-    repeats = _bench.pick(args, 3, 1, 1)
+    repeats = _bench.pick(args, 2, 1, 1)
     print(
         f"{n_samples:,} x {task.X.shape[1]} rows, forest of {n_trees} trees, "
         f"student of {WIDTH} hidden units, {task.epochs} epochs, medians of {repeats}\n"
