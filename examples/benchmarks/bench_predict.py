@@ -23,10 +23,12 @@ HIDDEN = (64, 64)
 
 
 def fitted_models(X: Any, y: Any, n_trees: int) -> dict[str, Any]:
+    budget: dict[str, Any] = {"max_iter": 5, "device": "cpu", "random_state": 0}
     models = {
         f"forest, {n_trees} trees": RandomForestClassifier(n_trees, random_state=0),
         "MLPClassifier": MLPClassifier(HIDDEN, max_iter=5, random_state=0),
-        "MLPStudent": MLPStudent(HIDDEN, max_iter=5, device="cpu", random_state=0),
+        "MLPStudent": MLPStudent(HIDDEN, numeric_embedding=None, **budget),
+        "MLPStudent, as it comes": MLPStudent(HIDDEN, **budget),
         "LogisticRegression": LogisticRegression(),
         "LinearStudent": LinearStudent(),
     }
