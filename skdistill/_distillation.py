@@ -21,7 +21,8 @@ from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skdistill._one_student import Given, OneStudentMixin
+from skdistill._chosen_student import ChosenStudentMixin
+from skdistill._one_student import Given
 from skdistill._soft_labels import (
     TeacherStageMixin,
     TrainingRows,
@@ -160,7 +161,7 @@ class StudentClassifier(
         return self._fitted_student().decision_function(X)
 
 
-class DistillationClassifier(OneStudentMixin, StudentClassifier):
+class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
     r"""Train a small student on the class probabilities of a strong teacher.
 
     For student logits :math:`z_i`, teacher probabilities :math:`p_i` (out-of-fold by
@@ -195,16 +196,29 @@ class DistillationClassifier(OneStudentMixin, StudentClassifier):
         (:class:`~skdistill.students.ModuleStudent`); any scikit-learn classifier that
         takes `sample_weight`, regressor, or Pipeline ending in one
         (:class:`~skdistill.students.EstimatorStudent`). It is cloned.
-    temperature : float or "auto", default=1.0
+    temperature : float, "auto" or None, default=None
         Temperature T of the teacher's probabilities, in (0, inf): above 1 flattens
         them, below 1 sharpens them. "auto" is the one that minimises the out-of-fold
-        log-loss of the teacher on the labels [2]_; it needs no further fit.
-    mixing_weight : float, default=0.5
-        Weight a of the soft labels, in [0, 1].
+        log-loss of the teacher on the labels [2]_; it needs no further fit. None is 1;
+        with ``mixing_weight="auto"`` the fitted one is tried beside it.
+    mixing_weight : float or "auto", default="auto"
+        Weight a of the soft labels, in [0, 1]. "auto" tries several ways to train the
+        student, on the labels alone among them, on folds of the rows, and takes the one
+        whose gain in log-loss on held-out labels is surest; labels alone win unless
+        another's gain exceeds its standard error and, for networks, 1 % of the
+        log-loss, which another seed may change. Tried are the weights 0.5 and 1 with
+        each of: out-of-fold soft labels; in-sample ones; and both once more with the
+        rows of `augmentation`. No teacher has seen the labels that its students are
+        judged by, unless it is frozen. A number is taken as it is.
     student_temperature : float or "same", default=1.0
         Temperature S of the student's logits in the soft term. 1 is the form of [1]_;
         "same" is S = T, the form of [3]_. Other values than 1 need a student trained on
         cross-entropy: LinearStudent, MLPStudent, ModuleStudent.
+    augmentation : callable, "munge" or None, default=None
+        Makes synthetic rows that the teacher, fitted on all rows, labels; they enter
+        the soft term as those of `X_unlabeled` do. A function of
+        :mod:`skdistill.augmentation`, or any other that is called as
+        ``augmentation(X, random_state=seed)`` and returns rows like those of X.
     cv : int, splitter, iterable, "in-sample" or None, default=None
         How soft labels are made for the rows that the teacher learns from. None is 5
         stratified folds for an unfitted teacher: each row is scored by a teacher that
@@ -235,6 +249,12 @@ class DistillationClassifier(OneStudentMixin, StudentClassifier):
         The temperature used.
     mixing_weight_ : float
         The mixing weight used.
+    candidates_ : dict of ndarray
+        With ``mixing_weight="auto"``, one entry a candidate, labels alone first:
+        "source" of its soft labels, "mixing_weight", "temperature", whether it is
+        "augmented", its "log_loss" and "accuracy" on held-out labels, its "gain" in
+        log-loss on labels alone, "gain_standard_error", and whether it was "chosen".
+        It makes a data frame.
     teacher_ : estimator
         The fitted teacher, if `keep_teacher` and if one was used.
     n_features_in_ : int
@@ -272,7 +292,9 @@ class DistillationClassifier(OneStudentMixin, StudentClassifier):
     _parameter_constraints: dict[str, Any] = {
         **TeacherStageMixin._stage_constraints,
         **StudentClassifier._student_constraints,
-        "mixing_weight": [Interval(Real, 0, 1, closed="both")],
+        "temperature": [*TeacherStageMixin._stage_constraints["temperature"], None],
+        "mixing_weight": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        "augmentation": [StrOptions({"munge"}), callable, None],
     }
 
     def __init__(
@@ -280,9 +302,10 @@ class DistillationClassifier(OneStudentMixin, StudentClassifier):
         teacher: Any = None,
         student: Any = None,
         *,
-        temperature: float | str = 1.0,
-        mixing_weight: float = 0.5,
+        temperature: float | str | None = None,
+        mixing_weight: float | str = "auto",
         student_temperature: float | str = 1.0,
+        augmentation: Any = None,
         cv: Any = None,
         memory: Any = None,
         keep_teacher: bool = False,
@@ -294,6 +317,7 @@ class DistillationClassifier(OneStudentMixin, StudentClassifier):
         self.temperature = temperature
         self.mixing_weight = mixing_weight
         self.student_temperature = student_temperature
+        self.augmentation = augmentation
         self.cv = cv
         self.memory = memory
         self.keep_teacher = keep_teacher
@@ -352,12 +376,26 @@ class DistillationClassifier(OneStudentMixin, StudentClassifier):
             earlier fit stays usable.
         """
         _raise_for_params(params, self, "fit")
-        self.__dict__.pop("teacher_", None)
-        student = self._new_student([(self.temperature, self.mixing_weight)])
+        for name in ("teacher_", "candidates_"):
+            self.__dict__.pop(name, None)
+        auto = self.mixing_weight == "auto"
+        student = self._new_student([self._setting()])
         rows = self._check_rows(X, y, sample_weight)
         given = self._check_given(rows, soft_labels, X_unlabeled, soft_labels_unlabeled)
-        self._fit_one(student, rows, given, params)
+        if auto:
+            self._fit_chosen(student, rows, given, params)
+        else:
+            given = self._with_synthetic(rows, given)
+            self._fit_one(student, rows, given, params)
         return self
+
+    def _setting(self) -> tuple[float | str, float]:
+        """Return a temperature and a mixing weight that the student has to take."""
+        auto = self.mixing_weight == "auto"
+        temperature = self.temperature
+        if temperature is None:
+            temperature = "auto" if auto else 1.0
+        return temperature, 1.0 if auto else self.mixing_weight
 
     def _fit_student(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,12 @@ class Given:
     soft_labels: FloatArray | None
     X_unlabeled: InputLike
     soft_labels_unlabeled: FloatArray | None
+    synthetic: InputLike = None
+
+    @property
+    def added(self) -> list[InputLike]:  # numpydoc ignore=RT01
+        """All rows without labels."""
+        return [X for X in (self.X_unlabeled, self.synthetic) if X is not None]
 
 
 class OneStudentMixin(TeacherStageMixin):
@@ -39,7 +47,7 @@ class OneStudentMixin(TeacherStageMixin):
     the student on labels and soft labels.
     """
 
-    mixing_weight: float
+    mixing_weight: Any
     keep_teacher: bool
     # Of CallbackSupportMixin.
     _init_callback_context: Any
@@ -71,7 +79,7 @@ class OneStudentMixin(TeacherStageMixin):
         soft_labels_unlabeled: Any,
     ) -> Given:
         """Check what was passed beside the labels, before anything is trained."""
-        if soft_labels is None and self.mixing_weight > 0:
+        if soft_labels is None and self.mixing_weight != 0:
             self._check_auto_temperature()
             self._resolved_teacher()
         if soft_labels is not None:
@@ -84,7 +92,7 @@ class OneStudentMixin(TeacherStageMixin):
         if X_unlabeled is None and soft_labels_unlabeled is not None:
             raise ValueError("soft_labels_unlabeled was passed without X_unlabeled.")
         if X_unlabeled is not None:
-            self._check_pool(X_unlabeled)
+            self._check_added(X_unlabeled, name="X_unlabeled")
         if soft_labels_unlabeled is not None:
             soft_labels_unlabeled = check_soft_labels(
                 soft_labels_unlabeled,
@@ -92,14 +100,32 @@ class OneStudentMixin(TeacherStageMixin):
                 classes=rows.classes,
                 name="soft_labels_unlabeled",
             )
+        if X_unlabeled is not None:
+            self._warn_of_slices(X_unlabeled, rows)
         return Given(soft_labels, X_unlabeled, soft_labels_unlabeled)
 
-    def _check_pool(self, X_unlabeled: InputLike) -> None:
-        check_not_empty(X_unlabeled, name="X_unlabeled")
+    def _check_added(self, X_new: InputLike, *, name: str) -> None:
+        """Check that rows without labels are like those of X."""
+        check_not_empty(X_new, name=name)
         try:
-            validate_data(self, X_unlabeled, reset=False, skip_check_array=True)
+            validate_data(self, X_new, reset=False, skip_check_array=True)
         except ValueError as error:
-            raise ValueError(f"X_unlabeled does not fit X: {error}") from error
+            raise ValueError(f"{name} does not fit X: {error}") from error
+
+    def _warn_of_slices(self, X_unlabeled: InputLike, rows: TrainingRows) -> None:
+        """Warn of a pool that scikit-learn takes for one entry a row of X.
+
+        Its searches slice what has as many rows as X, and then it has as many again.
+        """
+        if _num_samples(X_unlabeled) == len(rows.y):
+            warnings.warn(
+                f"X_unlabeled has as many rows as X, {len(rows.y)}. That is as it "
+                "should be if you passed them to fit yourself; but a scikit-learn "
+                "search takes such a pool to belong to the rows of X, and slices it "
+                "fold by fold. Leave out one row of the pool there.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _soft_labels(
         self, rows: TrainingRows, given: Given, params: dict[str, Any], context: Any
@@ -108,7 +134,7 @@ class OneStudentMixin(TeacherStageMixin):
         task = context.subcontext(task_name="soft labels")
         task.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
         own, pool = None, None
-        known = self.temperature != "auto"
+        known = self.temperature not in (None, "auto")
         self.temperature_ = float(self.temperature) if known else 1.0
         if self.mixing_weight > 0:
             own, pool = self._proba(rows, given, params)
@@ -125,20 +151,21 @@ class OneStudentMixin(TeacherStageMixin):
         self, rows: TrainingRows, given: Given, params: dict[str, Any]
     ) -> tuple[FloatArray, FloatArray | None]:
         """Return the probabilities given or, where there are none, the teacher's."""
-        own, pool = given.soft_labels, given.soft_labels_unlabeled
-        label_pool = pool is None and given.X_unlabeled is not None
-        if own is not None and not label_pool:
-            return own, pool
-        stage, labelled = self._open_stage(rows, params)
-        if own is None:
-            # Rows of weight zero are not scored; the student leaves them out as well.
-            own = np.eye(len(rows.classes))[rows.codes]
-            own[rows.present()] = own_row_proba(stage, labelled)
-        if label_pool:
-            pool = new_row_proba(stage, labelled, given.X_unlabeled)
-        if self.keep_teacher:
-            self.teacher_ = fitted_teacher(stage, labelled)
-        return own, pool
+        own, known = given.soft_labels, given.soft_labels_unlabeled
+        pool = [] if known is None else [known]
+        unscored = given.added[len(pool) :]
+        if own is None or unscored:
+            stage, labelled = self._open_stage(rows, params)
+            if own is None:
+                # Rows of weight zero are not scored; the student leaves them out, too.
+                own = np.eye(len(rows.classes))[rows.codes]
+                own[rows.present()] = own_row_proba(stage, labelled)
+            if unscored:
+                X_new = functools.reduce(concatenate_rows, unscored)
+                pool.append(new_row_proba(stage, labelled, X_new))
+            if self.keep_teacher:
+                self.teacher_ = fitted_teacher(stage, labelled)
+        return own, np.concatenate(pool) if pool else None
 
     def _trained(
         self,
@@ -186,7 +213,7 @@ class OneStudentMixin(TeacherStageMixin):
         codes = pool.argmax(axis=1)
         weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
         together = TrainingRows(
-            concatenate_rows(rows.X, given.X_unlabeled),
+            functools.reduce(concatenate_rows, given.added, rows.X),
             np.concatenate([rows.y, rows.classes[codes]]),
             np.concatenate([rows.codes, codes]),
             rows.classes,

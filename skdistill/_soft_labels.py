@@ -165,7 +165,7 @@ class TeacherStageMixin:
     """What estimators with a teacher share: its resolution, its routing, its tags."""
 
     teacher: Any
-    temperature: float | str
+    temperature: Any
     cv: Any
     memory: Any
     n_jobs: int | None
@@ -224,7 +224,7 @@ class TeacherStageMixin:
         """Refuse to fit a temperature to probabilities that have seen the labels."""
         if (
             self.temperature == "auto"
-            and _is_in_sample(self.cv)
+            and is_in_sample(self.cv)
             and not is_frozen(self._resolved_teacher())
         ):
             raise ValueError(
@@ -254,7 +254,19 @@ class TeacherStageMixin:
         return stage, rows.labelled(routed["teacher"], routed["splitter"])
 
 
-def _is_in_sample(cv: Any) -> bool:
+def is_in_sample(cv: Any) -> bool:
+    """Whether teachers score the rows that they are fitted on.
+
+    Parameters
+    ----------
+    cv : int, splitter, iterable, "in-sample" or None
+        The parameter of that name.
+
+    Returns
+    -------
+    bool
+        True for "in-sample".
+    """
     return isinstance(cv, str) and cv == "in-sample"
 
 
@@ -352,7 +364,7 @@ def own_row_proba(stage: Stage, rows: LabelledRows) -> FloatArray:
     ValueError
         If the rows cannot be cross-fitted, or the teacher's output is unusable.
     """
-    if is_frozen(stage.teacher) or _is_in_sample(stage.cv):
+    if is_frozen(stage.teacher) or is_in_sample(stage.cv):
         return new_row_proba(stage, rows, rows.X)
     folds = make_folds(stage.cv, rows)
     cross_fit = check_memory(stage.memory).cache(_cross_fit, ignore=["n_jobs"])

@@ -145,7 +145,13 @@ def seeded_fits(n_jobs=None):
     digests = {}
     for name, (teacher, student) in fits.items():
         distilled = DistillationClassifier(
-            teacher, student, cv=3, random_state=7, n_jobs=n_jobs, temperature="auto"
+            teacher,
+            student,
+            cv=3,
+            random_state=7,
+            n_jobs=n_jobs,
+            temperature="auto",
+            mixing_weight=0.5,
         ).fit(X, y)
         proba = distilled.predict_proba(X)
         digests[name] = hashlib.sha256(proba.tobytes()).hexdigest()

@@ -270,7 +270,9 @@ def test_the_epochs_of_a_student_in_a_distilled_pipeline_are_logged():
     X, y = data()
     scores = monitor()
     student = make_pipeline(StandardScaler(), clone(MLP).set_callbacks(scores))
-    DistillationClassifier(DecisionTreeClassifier(max_depth=2), student).fit(X, y)
+    DistillationClassifier(
+        DecisionTreeClassifier(max_depth=2), student, mixing_weight=0.5
+    ).fit(X, y)
     names = [row["task_name"] for row in scores.get_logs().data]
     assert names.count("epoch") == 4
 
@@ -278,14 +280,18 @@ def test_the_epochs_of_a_student_in_a_distilled_pipeline_are_logged():
 def test_a_callback_stops_the_student_of_a_distillation():
     X, y = data()
     student = clone(MLP).set_callbacks(Recorder(stop_at=0))
-    model = DistillationClassifier(DecisionTreeClassifier(max_depth=2), student)
+    model = DistillationClassifier(
+        DecisionTreeClassifier(max_depth=2), student, mixing_weight=0.5
+    )
     assert model.fit(X, y).student_.n_iter_ == 1
 
 
 def test_the_tasks_of_a_distillation_are_soft_labels_and_training():
     X, y = data()
     recorder = Recorder()
-    model = DistillationClassifier(DecisionTreeClassifier(max_depth=2), clone(MLP))
+    model = DistillationClassifier(
+        DecisionTreeClassifier(max_depth=2), clone(MLP), mixing_weight=0.5
+    )
     model.set_callbacks(recorder).fit(X, y)
     begun = [call[1:] for call in recorder.calls if call[0] == "begin"]
     assert begun == [("fit", 0), ("soft labels", 0), ("train student", 1)]
@@ -307,7 +313,9 @@ def test_a_progress_bar_reaches_the_end(student, capsys):
 def test_the_progress_bar_of_a_distillation_shows_its_student(in_pipeline, capsys):
     X, y = data()
     student = make_pipeline(StandardScaler(), MLP) if in_pipeline else clone(MLP)
-    model = DistillationClassifier(DecisionTreeClassifier(max_depth=2), student)
+    model = DistillationClassifier(
+        DecisionTreeClassifier(max_depth=2), student, mixing_weight=0.5
+    )
     model.set_callbacks(ProgressBar(max_propagation_depth=None))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -98,15 +98,17 @@ ESTIMATORS = {
     ),
     "EnsembleTeacher": (EnsembleTeacher([LOGISTIC, GaussianNB()]), None),
     "DistillationClassifier": (
-        DistillationClassifier(GaussianNB(), LinearStudent()),
+        DistillationClassifier(GaussianNB(), LinearStudent(), mixing_weight=0.5),
         None,
     ),
     "DistillationClassifier, linear student": (
-        DistillationClassifier(LOGISTIC, LinearStudent(), cv="in-sample"),
+        DistillationClassifier(
+            LOGISTIC, LinearStudent(), cv="in-sample", mixing_weight=0.5
+        ),
         None,
     ),
     "DistillationClassifier, full-batch MLP": (
-        DistillationClassifier(LOGISTIC, FULL_BATCH, cv="in-sample"),
+        DistillationClassifier(LOGISTIC, FULL_BATCH, cv="in-sample", mixing_weight=0.5),
         None,
     ),
     "DistillationClassifier, tree student": (
@@ -114,11 +116,12 @@ ESTIMATORS = {
             DecisionTreeClassifier(max_depth=3, random_state=0),
             DecisionTreeClassifier(max_depth=6, random_state=0),
             cv="in-sample",
+            mixing_weight=0.5,
         ),
         None,
     ),
     "DistillationClassifier, frozen teacher": (
-        FrozenTeacherClassifier(LOGISTIC, LinearStudent()),
+        FrozenTeacherClassifier(LOGISTIC, LinearStudent(), mixing_weight=0.5),
         None,
     ),
     "DistillationClassifierCV": (
@@ -177,6 +180,6 @@ def test_estimators_clone_to_equal_parameters(name):
 def test_default_estimators_fit_and_predict_as_scikit_learn_s_do():
     X = np.random.RandomState(0).normal(size=(120, 3))
     y = np.where(X[:, 0] + X[:, 1] > 0, "yes", "no")
-    distilled = DistillationClassifier(random_state=0).fit(X, y)
+    distilled = DistillationClassifier(random_state=0, mixing_weight=0.5).fit(X, y)
     assert distilled.score(X, y) > 0.8
     assert isinstance(distilled.student_, MLPStudent)

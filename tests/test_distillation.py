@@ -230,7 +230,10 @@ def test_same_means_the_number_of_the_teacher_s_temperature(three_classes, soft_
     X, y = three_classes
     proba = [
         DistillationClassifier(
-            student=EXACT, temperature=3.0, student_temperature=student_temperature
+            student=EXACT,
+            temperature=3.0,
+            student_temperature=student_temperature,
+            mixing_weight=0.5,
         )
         .fit(X, y, soft_labels=soft_labels)
         .predict_proba(X)
@@ -283,12 +286,12 @@ def test_auto_temperature_is_fitted_to_out_of_fold_probabilities(
     X, y = three_classes
     teacher = LoggedTeacher(fit_log, var_smoothing=1e-9)
     distilled = DistillationClassifier(
-        teacher, LinearStudent(), temperature="auto", cv=4
+        teacher, LinearStudent(), temperature="auto", cv=4, mixing_weight=0.5
     ).fit(X, y)
     assert n_fits(fit_log) == 4
     out_of_fold = cross_val_predict(GaussianNB(), X, y, cv=4, method="predict_proba")
     given_labels = DistillationClassifier(
-        student=LinearStudent(), temperature="auto"
+        student=LinearStudent(), temperature="auto", mixing_weight=0.5
     ).fit(X, y, soft_labels=out_of_fold)
     assert distilled.temperature_ == given_labels.temperature_ != 1.0
 
@@ -316,7 +319,11 @@ def test_rows_of_weight_zero_are_as_if_absent(
     weight = np.random.default_rng(0).integers(0, 2, len(y)) * 1.5
     kept = weight > 0
     distilled = DistillationClassifier(
-        GaussianNB(), TIGHT, cv="in-sample", student_temperature=student_temperature
+        GaussianNB(),
+        TIGHT,
+        cv="in-sample",
+        student_temperature=student_temperature,
+        mixing_weight=0.5,
     )
     given_all, given_kept = {}, {}
     if labels_in_hand:
@@ -337,7 +344,9 @@ def test_integer_weights_are_repeated_rows(student, three_classes, soft_labels):
     counts = np.random.default_rng(0).integers(0, 4, len(y))
     again = np.repeat(np.arange(len(y)), counts)
     for given_labels in (None, soft_labels):
-        distilled = DistillationClassifier(GaussianNB(), student, cv="in-sample")
+        distilled = DistillationClassifier(
+            GaussianNB(), student, cv="in-sample", mixing_weight=0.5
+        )
         weighted = clone(distilled).fit(
             X, y, sample_weight=counts, soft_labels=given_labels
         )
@@ -374,7 +383,7 @@ def test_unlabelled_rows_are_labelled_by_the_teacher_of_all_rows(three_classes):
     X, y = three_classes
     X, pool, y = X[:80], X[80:], y[:80]
     distilled = DistillationClassifier(
-        GaussianNB(), LinearStudent(), temperature=2.0, cv=3
+        GaussianNB(), LinearStudent(), temperature=2.0, cv=3, mixing_weight=0.5
     )
     by_teacher = clone(distilled).fit(X, y, X_unlabeled=pool)
     by_hand = clone(distilled).fit(
@@ -392,7 +401,9 @@ def test_soft_labels_in_hand_still_need_the_teacher_for_unlabelled_rows(
     three_classes, soft_labels, fit_log
 ):
     X, y = three_classes
-    distilled = DistillationClassifier(LoggedTeacher(fit_log), LinearStudent())
+    distilled = DistillationClassifier(
+        LoggedTeacher(fit_log), LinearStudent(), mixing_weight=0.5
+    )
     distilled.fit(X[:80], y[:80], soft_labels=soft_labels[:80])
     assert n_fits(fit_log) == 0
     distilled.fit(X[:80], y[:80], soft_labels=soft_labels[:80], X_unlabeled=X[80:])
@@ -404,7 +415,7 @@ def test_a_sparse_pool_is_a_dense_pool(three_classes, soft_labels):
     proba = []
     for convert in (np.asarray, sp.csr_array, sp.csr_matrix):
         distilled = DistillationClassifier(
-            LogisticRegression(), LinearStudent(tol=1e-8), cv=3
+            LogisticRegression(), LinearStudent(tol=1e-8), cv=3, mixing_weight=0.5
         ).fit(convert(X[:80]), y[:80], X_unlabeled=convert(X[80:]))
         proba.append(distilled.predict_proba(convert(X)))
     assert_allclose(proba[1], proba[0], atol=1e-5)
@@ -427,7 +438,9 @@ def frame_teacher():
 
 def test_a_pool_of_categories(frame):
     table, y = frame
-    distilled = DistillationClassifier(frame_teacher(), frame_student(), cv=3)
+    distilled = DistillationClassifier(
+        frame_teacher(), frame_student(), cv=3, mixing_weight=0.5
+    )
     pool_soft = np.tile([0.2, 0.8], (30, 1))
     with_pool = clone(distilled).fit(
         table[:50], y[:50], X_unlabeled=table[50:], soft_labels_unlabeled=pool_soft
@@ -445,7 +458,8 @@ def test_a_pool_may_list_its_categories_in_another_order(frame):
         {"colour": pd.CategoricalDtype(["blue", "pink", "red", "green"])}
     )
     distilled = DistillationClassifier(
-        student=HistGradientBoostingClassifier(max_iter=10, min_samples_leaf=3)
+        student=HistGradientBoostingClassifier(max_iter=10, min_samples_leaf=3),
+        mixing_weight=0.5,
     )
     proba = [
         clone(distilled)
@@ -466,7 +480,7 @@ def test_a_pool_of_texts(texts):
     X, y = texts
     teacher = make_pipeline(TfidfVectorizer(), LogisticRegression())
     student = make_pipeline(TfidfVectorizer(), LinearStudent())
-    distilled = DistillationClassifier(teacher, student, cv=3)
+    distilled = DistillationClassifier(teacher, student, cv=3, mixing_weight=0.5)
     pool = ["road zebra", "wheel zebra", "cat dog"]
     by_teacher = clone(distilled).fit(X, y, X_unlabeled=pool)
     by_hand = clone(distilled).fit(
@@ -538,7 +552,9 @@ NAMES = {
 @pytest.mark.parametrize("teacher", [GaussianNB(), ReversedTeacher()])
 def test_labels_of_any_type(names, teacher, three_classes):
     X, y = three_classes
-    distilled = DistillationClassifier(teacher, LinearStudent(), cv=3)
+    distilled = DistillationClassifier(
+        teacher, LinearStudent(), cv=3, mixing_weight=0.5
+    )
     expected = clone(distilled).fit(X, y)
     for labels in (names[y], names[y].tolist(), pd.Series(names[y])):
         distilled.fit(X, labels)
@@ -550,7 +566,9 @@ def test_labels_of_any_type(names, teacher, three_classes):
 
 def test_booleans_are_labels(two_classes):
     X, y = two_classes
-    distilled = DistillationClassifier(GaussianNB(), LinearStudent(), cv=3)
+    distilled = DistillationClassifier(
+        GaussianNB(), LinearStudent(), cv=3, mixing_weight=0.5
+    )
     expected = clone(distilled).fit(X, y)
     distilled.fit(X, y.astype(bool))
     assert distilled.predict(X).dtype == bool
@@ -560,7 +578,9 @@ def test_booleans_are_labels(two_classes):
 
 def test_probabilities_of_all_forms_agree(data):
     X, y = data
-    distilled = DistillationClassifier(GaussianNB(), LinearStudent(), cv=3).fit(X, y)
+    distilled = DistillationClassifier(
+        GaussianNB(), LinearStudent(), cv=3, mixing_weight=0.5
+    ).fit(X, y)
     proba = distilled.predict_proba(X)
     assert_allclose(proba.sum(axis=1), 1)
     assert_allclose(np.exp(distilled.predict_log_proba(X)), proba)
@@ -603,7 +623,12 @@ def test_a_one_column_decision_function_is_cross_fitted(two_classes):
 
 def test_the_default_teacher_is_gradient_boosting(three_classes):
     X, y = three_classes
-    settings = {"student": LinearStudent(), "cv": 2, "keep_teacher": True}
+    settings = {
+        "student": LinearStudent(),
+        "mixing_weight": 0.5,
+        "cv": 2,
+        "keep_teacher": True,
+    }
     default = DistillationClassifier(random_state=0, **settings).fit(X, y)
     named = DistillationClassifier(
         HistGradientBoostingClassifier(random_state=0), **settings
@@ -615,7 +640,9 @@ def test_the_default_teacher_is_gradient_boosting(three_classes):
 def test_parameters_are_not_touched_by_fit(three_classes):
     X, y = three_classes
     teacher, student = GaussianNB(), LinearStudent()
-    DistillationClassifier(teacher, student, cv=3, keep_teacher=True).fit(X, y)
+    DistillationClassifier(
+        teacher, student, cv=3, keep_teacher=True, mixing_weight=0.5
+    ).fit(X, y)
     assert not hasattr(teacher, "classes_")
     assert not hasattr(student, "classes_")
 
@@ -624,14 +651,16 @@ def test_a_fitted_teacher_that_is_not_frozen_is_fitted_again(three_classes, fit_
     X, y = three_classes
     teacher = LoggedTeacher(fit_log).fit(X, np.roll(y, 1))
     before = teacher.theta_.copy()
-    DistillationClassifier(teacher, LinearStudent(), cv=3).fit(X, y)
+    DistillationClassifier(teacher, LinearStudent(), cv=3, mixing_weight=0.5).fit(X, y)
     assert n_fits(fit_log) == 1 + 3
     assert_array_equal(teacher.theta_, before)
 
 
 def test_keep_teacher_keeps_the_teacher_of_all_rows(three_classes):
     X, y = three_classes
-    distilled = DistillationClassifier(GaussianNB(), LinearStudent(), cv=3)
+    distilled = DistillationClassifier(
+        GaussianNB(), LinearStudent(), cv=3, mixing_weight=0.5
+    )
     assert not hasattr(clone(distilled).fit(X, y), "teacher_")
     distilled.set_params(keep_teacher=True).fit(X, y)
     assert_array_equal(
@@ -645,7 +674,7 @@ def test_keep_teacher_keeps_the_teacher_of_all_rows(three_classes):
 def test_a_second_fit_drops_a_stale_teacher(change, three_classes, soft_labels):
     X, y = three_classes
     distilled = DistillationClassifier(
-        GaussianNB(), LinearStudent(), cv=3, keep_teacher=True
+        GaussianNB(), LinearStudent(), cv=3, keep_teacher=True, mixing_weight=0.5
     ).fit(X, y)
     assert hasattr(distilled, "teacher_")
     given_labels = None if change else soft_labels
@@ -665,7 +694,9 @@ def test_a_stack_with_its_default_final_estimator_is_a_teacher(
     proba = np.empty((len(y), 3))
     for train, test in StratifiedKFold(3).split(X, y):
         proba[test] = clone(teacher).fit(X[train], y[train]).predict_proba(X[test])
-    distilled = DistillationClassifier(teacher, LinearStudent(), cv=3).fit(X, y)
+    distilled = DistillationClassifier(
+        teacher, LinearStudent(), cv=3, mixing_weight=0.5
+    ).fit(X, y)
     by_hand = clone(distilled).fit(X, y, soft_labels=proba)
     assert_allclose(distilled.predict_proba(X), by_hand.predict_proba(X), rtol=1e-9)
 
@@ -692,7 +723,9 @@ def test_whatever_behaves_like_a_classifier_is_a_teacher(three_classes):
     X, y = three_classes
     y = np.array(["ant", "bee", "cat"])[y]
     duck, real = (
-        DistillationClassifier(teacher, LinearStudent(), cv=3).fit(X, y)
+        DistillationClassifier(teacher, LinearStudent(), cv=3, mixing_weight=0.5).fit(
+            X, y
+        )
         for teacher in (DuckTeacher(), GaussianNB())
     )
     assert_array_equal(duck.predict_proba(X), real.predict_proba(X))
@@ -710,7 +743,7 @@ def seen():
 
 def test_frames_reach_the_teacher_as_they_are(frame, seen):
     table, y = frame
-    DistillationClassifier(SeenTeacher(), frame_student(), cv=4).fit(
+    DistillationClassifier(SeenTeacher(), frame_student(), cv=4, mixing_weight=0.5).fit(
         table, y, X_unlabeled=table[:10]
     )
     assert [method for method, _ in seen].count("fit") == 4 + 1
@@ -731,7 +764,7 @@ def test_texts_reach_the_teacher_as_they_are(frozen, texts, seen):
     if frozen:
         teacher = FrozenEstimator(teacher.fit(X, y))
     student = make_pipeline(TfidfVectorizer(), LinearStudent())
-    DistillationClassifier(teacher, student, cv=4).fit(X, y)
+    DistillationClassifier(teacher, student, cv=4, mixing_weight=0.5).fit(X, y)
     assert len(seen) == (2 if frozen else 8)
     for _, rows in seen:
         assert type(rows) is list
@@ -762,6 +795,7 @@ def test_texts_are_distilled(texts):
         make_pipeline(TfidfVectorizer(), LogisticRegression()),
         make_pipeline(TfidfVectorizer(), LinearStudent()),
         cv=3,
+        mixing_weight=0.5,
     ).fit(X, y)
     assert distilled.score(X, y) > 0.8
     assert not hasattr(distilled, "n_features_in_")

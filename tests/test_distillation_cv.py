@@ -86,6 +86,7 @@ def grid_search(search):
             search.student,
             student_temperature=search.student_temperature,
             cv=search.teacher_cv,
+            mixing_weight=0.5,
         ),
         {
             "temperature": list(search.temperatures),
@@ -515,7 +516,9 @@ def test_memory_is_shared_with_the_single_classifier(fit_log, three_classes, tmp
     teacher = LoggedTeacher(fit_log)
     make_search(teacher, memory=memory).fit(X, y)
     before = n_fits(fit_log)
-    DistillationClassifier(teacher, TREE, cv=3, memory=memory).fit(X, y)
+    DistillationClassifier(teacher, TREE, cv=3, memory=memory, mixing_weight=0.5).fit(
+        X, y
+    )
     assert n_fits(fit_log) == before
 
 

@@ -223,7 +223,9 @@ def test_layers_that_wait_for_the_first_rows_are_seeded():
     torch.rand(3)
     before = torch.get_rng_state()
     assert_same_state(first, clone(student).fit(X, y))
-    distilled = DistillationClassifier(GaussianNB(), student, cv=2).fit(X, y)
+    distilled = DistillationClassifier(
+        GaussianNB(), student, cv=2, mixing_weight=0.5
+    ).fit(X, y)
     assert torch.equal(torch.get_rng_state(), before)
     again = clone(distilled).fit(X, y)
     assert_same_state(distilled.student_, again.student_)

@@ -38,14 +38,20 @@ WITHOUT_TORCH = {
     "MLPStudent": SMALL,
     "EstimatorStudent": EstimatorStudent(DecisionTreeClassifier(random_state=0)),
     "EnsembleTeacher": EnsembleTeacher([GaussianNB(), LogisticRegression()]),
-    "classifier, linear": DistillationClassifier(GaussianNB(), LinearStudent(), cv=2),
-    "classifier, MLP": DistillationClassifier(GaussianNB(), SMALL, cv=2),
-    "classifier, pipeline": DistillationClassifier(
-        GaussianNB(), make_pipeline(StandardScaler(), SMALL), cv=2
+    "classifier, linear": DistillationClassifier(
+        GaussianNB(), LinearStudent(), cv=2, mixing_weight=0.5
     ),
-    "classifier, ridge": DistillationClassifier(GaussianNB(), Ridge(), cv=2),
+    "classifier, MLP": DistillationClassifier(
+        GaussianNB(), SMALL, cv=2, mixing_weight=0.5
+    ),
+    "classifier, pipeline": DistillationClassifier(
+        GaussianNB(), make_pipeline(StandardScaler(), SMALL), cv=2, mixing_weight=0.5
+    ),
+    "classifier, ridge": DistillationClassifier(
+        GaussianNB(), Ridge(), cv=2, mixing_weight=0.5
+    ),
     "classifier, teacher kept": DistillationClassifier(
-        GaussianNB(), LinearStudent(), cv=2, keep_teacher=True
+        GaussianNB(), LinearStudent(), cv=2, keep_teacher=True, mixing_weight=0.5
     ),
 }
 WITH_TORCH = {
@@ -196,6 +202,7 @@ def test_texts_survive_a_pickle(texts):
         make_pipeline(TfidfVectorizer(), LogisticRegression()),
         make_pipeline(TfidfVectorizer(), LinearStudent()),
         cv=2,
+        mixing_weight=0.5,
     ).fit(X, y)
     again = through_pickle(distilled)
     assert_array_equal(again.predict_proba(X), distilled.predict_proba(X))
@@ -220,7 +227,9 @@ def test_an_mlp_is_small():
 def test_a_classifier_is_as_small_as_its_student(three_classes):
     X, y = three_classes
     forest = RandomForestClassifier(500, max_depth=3, random_state=0, n_jobs=1)
-    distilled = DistillationClassifier(forest, SMALL, cv="in-sample").fit(X, y)
+    distilled = DistillationClassifier(
+        forest, SMALL, cv="in-sample", mixing_weight=0.5
+    ).fit(X, y)
     assert abs(size_of(distilled) - size_of(distilled.student_)) < 10_000
     kept = clone(distilled).set_params(keep_teacher=True, teacher__n_estimators=50)
     kept.fit(X, y)

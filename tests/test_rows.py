@@ -44,7 +44,9 @@ def test_fractions_of_a_pool_are_kept_beside_whole_numbers():
     seen = seen_by_student(first, pd.DataFrame({"a": [0.25, 1.5, np.nan]}))
     assert_array_equal(seen["a"], [1, 2, 3, 4, 0.25, 1.5, np.nan])
     # In its own folds the teacher gets whole numbers, and the pool as it is.
-    teacher = DistillationClassifier(GaussianNB(), GaussianNB(), cv=2)
+    teacher = DistillationClassifier(
+        GaussianNB(), GaussianNB(), cv=2, mixing_weight=0.5
+    )
     teacher.fit(first, [0, 1, 0, 1], X_unlabeled=pd.DataFrame({"a": [0.25, 1.5]}))
 
 

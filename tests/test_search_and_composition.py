@@ -46,7 +46,9 @@ def routed(request):
 
 @pytest.fixture
 def distilled():
-    return DistillationClassifier(GaussianNB(), LinearStudent(), cv=2)
+    return DistillationClassifier(
+        GaussianNB(), LinearStudent(), cv=2, mixing_weight=0.5
+    )
 
 
 FOLDS = StratifiedKFold(3)
@@ -191,6 +193,7 @@ def test_two_jobs_give_the_scores_of_one(backend, three_classes):
         DecisionTreeClassifier(max_depth=3, random_state=0),
         MLPStudent((4,), max_iter=5, random_state=0),
         cv=2,
+        mixing_weight=0.5,
     )
     grid = {
         "mixing_weight": [0.5, 1.0],
@@ -270,9 +273,11 @@ def test_a_clone_is_unfitted_and_fits_alike(distilled, three_classes):
 
 
 def test_tags_are_those_that_teacher_and_student_share():
-    sparse = DistillationClassifier(LogisticRegression(), LinearStudent())
+    sparse = DistillationClassifier(
+        LogisticRegression(), LinearStudent(), mixing_weight=0.5
+    )
     assert get_tags(sparse).input_tags.sparse
-    dense = DistillationClassifier(GaussianNB(), LinearStudent())
+    dense = DistillationClassifier(GaussianNB(), LinearStudent(), mixing_weight=0.5)
     assert not get_tags(dense).input_tags.sparse
     assert get_tags(dense).estimator_type == "classifier"
     assert get_tags(SoftLabelTransformer(LogisticRegression())).input_tags.sparse
@@ -292,11 +297,13 @@ def test_weights_are_routed_to_the_teacher_that_asks(routing, three_classes):
             params = {"sample_weight": weight[train]} if asks else {}
             fitted = GaussianNB().fit(X[train], y[train], **params)
             soft[test] = fitted.predict_proba(X[test])
-        distilled = DistillationClassifier(teacher, LinearStudent(), cv=3)
-        given[asks] = distilled.fit(X, y, sample_weight=weight).predict_proba(X)
-        by_hand = DistillationClassifier(student=LinearStudent()).fit(
-            X, y, sample_weight=weight, soft_labels=soft
+        distilled = DistillationClassifier(
+            teacher, LinearStudent(), cv=3, mixing_weight=0.5
         )
+        given[asks] = distilled.fit(X, y, sample_weight=weight).predict_proba(X)
+        by_hand = DistillationClassifier(
+            student=LinearStudent(), mixing_weight=0.5
+        ).fit(X, y, sample_weight=weight, soft_labels=soft)
         assert_allclose(given[asks], by_hand.predict_proba(X), rtol=1e-8)
     assert np.abs(given[True] - given[False]).max() > 1e-4
 
@@ -316,7 +323,12 @@ def test_our_own_teachers_want_weights(teacher, routing, three_classes):
         teacher = [member.set_fit_request(sample_weight=True) for member in teacher]
     weight = np.random.default_rng(0).integers(1, 4, len(y)).astype(float)
     distilled = DistillationClassifier(
-        teacher, LinearStudent(), cv="in-sample", random_state=0, keep_teacher=True
+        teacher,
+        LinearStudent(),
+        cv="in-sample",
+        random_state=0,
+        keep_teacher=True,
+        mixing_weight=0.5,
     ).fit(X, y, sample_weight=weight)
     unweighted = clone(distilled).fit(X, y)
     difference = distilled.teacher_.predict_proba(X) - (
@@ -333,7 +345,7 @@ def test_weights_are_routed_through_a_pipeline_teacher(routing, three_classes):
         GaussianNB().set_fit_request(sample_weight=True),
     )
     distilled = DistillationClassifier(
-        teacher, LinearStudent(), cv=3, keep_teacher=True
+        teacher, LinearStudent(), cv=3, keep_teacher=True, mixing_weight=0.5
     ).fit(X, y, sample_weight=weight)
     expected = clone(teacher).fit(X, y, sample_weight=weight).predict_proba(X)
     assert_allclose(distilled.teacher_.predict_proba(X), expected, rtol=1e-9)
@@ -367,7 +379,9 @@ def test_groups_of_rows_of_weight_zero_are_left_out(routing, three_classes):
     weight[::3] = 0
     kept = weight > 0
     teacher = GaussianNB().set_fit_request(sample_weight=False)
-    distilled = DistillationClassifier(teacher, LinearStudent(), cv=GroupKFold(4))
+    distilled = DistillationClassifier(
+        teacher, LinearStudent(), cv=GroupKFold(4), mixing_weight=0.5
+    )
     weighted = clone(distilled).fit(X, y, sample_weight=weight, groups=groups)
     absent = clone(distilled).fit(X[kept], y[kept], groups=groups[kept])
     assert_allclose(weighted.predict_proba(X), absent.predict_proba(X), rtol=1e-8)
@@ -376,7 +390,9 @@ def test_groups_of_rows_of_weight_zero_are_left_out(routing, three_classes):
 def test_groups_are_routed_through_a_search(routing, three_classes):
     X, y = three_classes
     groups = np.random.default_rng(0).integers(9, size=len(y))
-    distilled = DistillationClassifier(GaussianNB(), LinearStudent(), cv=GroupKFold(2))
+    distilled = DistillationClassifier(
+        GaussianNB(), LinearStudent(), cv=GroupKFold(2), mixing_weight=0.5
+    )
     searched = search_over(
         distilled, {"temperature": [0.5, 2.0]}, cv=GroupKFold(3)
     ).fit(X, y, groups=groups)
@@ -447,7 +463,9 @@ def test_around_it_one_against_the_rest(distilled, three_classes):
 
 def test_it_can_teach(distilled, three_classes):
     X, y = three_classes
-    chain = DistillationClassifier(distilled, LinearStudent(), cv=3).fit(X, y)
+    chain = DistillationClassifier(
+        distilled, LinearStudent(), cv=3, mixing_weight=0.5
+    ).fit(X, y)
     soft = cross_val_predict(distilled, X, y, cv=3, method="predict_proba")
     expected = clone(chain).fit(X, y, soft_labels=soft)
     assert_allclose(chain.predict_proba(X), expected.predict_proba(X), rtol=1e-9)
@@ -456,7 +474,9 @@ def test_it_can_teach(distilled, three_classes):
 def test_searches_as_teacher(three_classes):
     X, y = three_classes
     teacher = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 0.5]}, cv=2)
-    distilled = DistillationClassifier(teacher, LinearStudent(), cv=3).fit(X, y)
+    distilled = DistillationClassifier(
+        teacher, LinearStudent(), cv=3, mixing_weight=0.5
+    ).fit(X, y)
     soft = cross_val_predict(teacher, X, y, cv=3, method="predict_proba")
     expected = clone(distilled).fit(X, y, soft_labels=soft)
     assert_allclose(distilled.predict_proba(X), expected.predict_proba(X), rtol=1e-9)
@@ -468,6 +488,7 @@ def test_a_search_over_text_pipelines(texts):
         make_pipeline(TfidfVectorizer(), LogisticRegression()),
         Pipeline([("tfidf", TfidfVectorizer()), ("linear", LinearStudent())]),
         cv=2,
+        mixing_weight=0.5,
     )
     grid = {
         "student__linear__C": [1e-3, 10.0],

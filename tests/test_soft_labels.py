@@ -91,7 +91,11 @@ def test_a_frozen_teacher_is_not_fitted(cv, three_classes, fit_log):
     teacher = LoggedTeacher(fit_log).fit(X[:60], y[:60])
     proba = out_of_fold(FrozenEstimator(teacher), X, y, cv=cv)
     distilled = DistillationClassifier(
-        FrozenEstimator(teacher), LinearStudent(), cv=cv, keep_teacher=True
+        FrozenEstimator(teacher),
+        LinearStudent(),
+        cv=cv,
+        keep_teacher=True,
+        mixing_weight=0.5,
     ).fit(X, y, X_unlabeled=X[:3])
     assert n_fits(fit_log) == 1
     assert_allclose(proba, teacher.predict_proba(X), rtol=1e-12)
@@ -101,7 +105,9 @@ def test_a_frozen_teacher_is_not_fitted(cv, three_classes, fit_log):
 @pytest.mark.parametrize("cv", [None, 3, "in-sample"])
 def test_each_teacher_is_fitted_no_more_often_than_needed(cv, three_classes, fit_log):
     X, y = three_classes
-    DistillationClassifier(LoggedTeacher(fit_log), LinearStudent(), cv=cv).fit(X, y)
+    DistillationClassifier(
+        LoggedTeacher(fit_log), LinearStudent(), cv=cv, mixing_weight=0.5
+    ).fit(X, y)
     assert n_fits(fit_log) == {None: 5, 3: 3, "in-sample": 1}[cv]
 
 
@@ -128,7 +134,7 @@ def test_folds_must_score_each_row_once(cv, three_classes, fit_log):
     X, y = three_classes
     teacher = LoggedTeacher(fit_log)
     for fit in (
-        DistillationClassifier(teacher, LinearStudent(), cv=cv).fit,
+        DistillationClassifier(teacher, LinearStudent(), cv=cv, mixing_weight=0.5).fit,
         SoftLabelTransformer(teacher, cv=cv).fit_transform,
     ):
         with pytest.raises(ValueError, match=r"^cv must put each row into exactly one"):
@@ -146,13 +152,17 @@ def test_a_fold_may_not_train_on_what_it_scores(three_classes, fit_log):
     with pytest.raises(ValueError, match=message):
         out_of_fold(teacher, X, y, cv=folds)
     with pytest.raises(ValueError, match=message):
-        DistillationClassifier(teacher, LinearStudent(), cv=folds).fit(X, y)
+        DistillationClassifier(
+            teacher, LinearStudent(), cv=folds, mixing_weight=0.5
+        ).fit(X, y)
     assert n_fits(fit_log) == 0
 
 
 def test_an_empty_list_of_folds_is_named(three_classes, fit_log):
     X, y = three_classes
-    distilled = DistillationClassifier(LoggedTeacher(fit_log), LinearStudent(), cv=[])
+    distilled = DistillationClassifier(
+        LoggedTeacher(fit_log), LinearStudent(), cv=[], mixing_weight=0.5
+    )
     with pytest.raises(ValueError, match=r"^cv must have at least one fold, \[\] has"):
         distilled.fit(X, y)
     assert n_fits(fit_log) == 0
@@ -170,7 +180,9 @@ def rare(three_classes):
 
 def test_a_class_of_one_row_is_an_error_for_a_number_of_folds(rare, fit_log):
     X, y = rare
-    distilled = DistillationClassifier(LoggedTeacher(fit_log), LinearStudent(), cv=5)
+    distilled = DistillationClassifier(
+        LoggedTeacher(fit_log), LinearStudent(), cv=5, mixing_weight=0.5
+    )
     with pytest.raises(
         ValueError, match=r"^cv=5 needs at least 2 rows of each class.*\['rare'\]"
     ):
@@ -181,7 +193,7 @@ def test_a_class_of_one_row_is_an_error_for_a_number_of_folds(rare, fit_log):
 @pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
 def test_a_class_of_one_row_is_a_warning_for_the_default(rare):
     X, y = rare
-    distilled = DistillationClassifier(GaussianNB(), LinearStudent())
+    distilled = DistillationClassifier(GaussianNB(), LinearStudent(), mixing_weight=0.5)
     with (
         pytest.warns(UserWarning, match=r"The classes \['rare'\] have a single row"),
         pytest.warns(UserWarning, match=r"was not fitted on the classes \['rare'\]"),
@@ -193,7 +205,9 @@ def test_a_class_of_one_row_is_a_warning_for_the_default(rare):
 
 def test_a_class_of_one_row_is_fine_without_folds(rare):
     X, y = rare
-    DistillationClassifier(GaussianNB(), LinearStudent(), cv="in-sample").fit(X, y)
+    DistillationClassifier(
+        GaussianNB(), LinearStudent(), cv="in-sample", mixing_weight=0.5
+    ).fit(X, y)
 
 
 def test_fewer_rows_than_the_default_folds():
@@ -231,7 +245,9 @@ def test_sample_weights_reach_the_teacher_row_by_row(pipeline, three_classes):
     assert_allclose(soft.fit_transform(X, y, sample_weight=weight), expected)
     fitted = clone(teacher).fit(X, y, **{key: weight})
     assert_allclose(soft.transform(X), fitted.predict_proba(X))
-    distilled = DistillationClassifier(teacher, LinearStudent(), cv=3)
+    distilled = DistillationClassifier(
+        teacher, LinearStudent(), cv=3, mixing_weight=0.5
+    )
     by_teacher = clone(distilled).fit(X, y, sample_weight=weight)
     by_hand = clone(distilled).fit(X, y, sample_weight=weight, soft_labels=expected)
     assert_allclose(by_teacher.predict_proba(X), by_hand.predict_proba(X), rtol=1e-8)
@@ -240,7 +256,9 @@ def test_sample_weights_reach_the_teacher_row_by_row(pipeline, three_classes):
 def test_a_teacher_without_weights_is_named_in_a_warning(three_classes):
     X, y = three_classes
     weight = np.linspace(1, 2, len(y))
-    distilled = DistillationClassifier(KNeighborsClassifier(), LinearStudent(), cv=3)
+    distilled = DistillationClassifier(
+        KNeighborsClassifier(), LinearStudent(), cv=3, mixing_weight=0.5
+    )
     with pytest.warns(UserWarning, match="KNeighborsClassifier has no argument"):
         distilled.fit(X, y, sample_weight=weight)
 
@@ -306,7 +324,11 @@ OUTER = 3 + 1  # three outer folds and the refit
 @pytest.fixture
 def cached(tmp_path, fit_log):
     return DistillationClassifier(
-        LoggedTeacher(fit_log), LinearStudent(), cv=2, memory=str(tmp_path / "cache")
+        LoggedTeacher(fit_log),
+        LinearStudent(),
+        cv=2,
+        memory=str(tmp_path / "cache"),
+        mixing_weight=0.5,
     )
 
 
@@ -394,7 +416,11 @@ def test_a_memory_object_is_taken_and_shared(tmp_path, three_classes, fit_log):
     memory = Memory(str(tmp_path / "cache"), verbose=0)
     settings = {"cv": 3, "memory": memory}
     distilled = DistillationClassifier(
-        LoggedTeacher(fit_log), LinearStudent(), keep_teacher=True, **settings
+        LoggedTeacher(fit_log),
+        LinearStudent(),
+        mixing_weight=0.5,
+        keep_teacher=True,
+        **settings,
     ).fit(X, y)
     assert n_fits(fit_log) == 3 + 1
     soft = SoftLabelTransformer(LoggedTeacher(fit_log), **settings)

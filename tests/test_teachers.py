@@ -125,7 +125,7 @@ def test_a_module_must_return_one_value_a_class(three_classes):
     with pytest.raises(ValueError, match=message):
         teacher.predict_proba(X)
     with pytest.raises(ValueError, match=message):
-        DistillationClassifier(teacher, LinearStudent()).fit(X, y)
+        DistillationClassifier(teacher, LinearStudent(), mixing_weight=0.5).fit(X, y)
 
 
 def test_a_module_s_probabilities_are_checked(module, three_classes):
@@ -134,14 +134,16 @@ def test_a_module_s_probabilities_are_checked(module, three_classes):
     with pytest.raises(
         ValueError, match=r"output of teacher ModuleTeacher: row \d+ (has|does)"
     ):
-        DistillationClassifier(teacher, LinearStudent()).fit(X, y)
+        DistillationClassifier(teacher, LinearStudent(), mixing_weight=0.5).fit(X, y)
 
 
 def test_a_bare_module_is_no_teacher(module, three_classes):
     with pytest.raises(
         TypeError, match=r"torch module \(Sequential\); wrap it as .*Mo"
     ):
-        DistillationClassifier(module, LinearStudent()).fit(*three_classes)
+        DistillationClassifier(module, LinearStudent(), mixing_weight=0.5).fit(
+            *three_classes
+        )
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,7 @@ def test_a_list_of_frozen_teachers_is_not_fitted(cv, three_classes, fit_log):
 def test_a_list_is_an_ensemble_of_equal_weights(container, three_classes):
     X, y = three_classes
     proba = [
-        DistillationClassifier(teacher, LinearStudent(), cv=3)
+        DistillationClassifier(teacher, LinearStudent(), cv=3, mixing_weight=0.5)
         .fit(X, y)
         .predict_proba(X)
         for teacher in (container(MEMBERS), EnsembleTeacher(MEMBERS))
@@ -369,7 +371,11 @@ def test_weights_of_rows_are_routed_to_each_member(three_classes):
         )
         unweighted = GaussianNB().set_fit_request(sample_weight=False)
         distilled = DistillationClassifier(
-            [pipeline, unweighted], LinearStudent(), cv=3, keep_teacher=True
+            [pipeline, unweighted],
+            LinearStudent(),
+            cv=3,
+            keep_teacher=True,
+            mixing_weight=0.5,
         ).fit(X, y, sample_weight=weight)
         proba = distilled.teacher_.predict_proba(X)
     by_hand = make_pipeline(StandardScaler(), LogisticRegression())
@@ -404,18 +410,24 @@ def test_weights_of_an_ensemble(weights, message, three_classes, fit_log):
     with pytest.raises(ValueError, match=message):
         teacher.fit(*three_classes)
     with pytest.raises(ValueError, match=message):
-        DistillationClassifier(teacher, LinearStudent(), cv=3).fit(*three_classes)
+        DistillationClassifier(teacher, LinearStudent(), cv=3, mixing_weight=0.5).fit(
+            *three_classes
+        )
     assert n_fits(fit_log) == 0
 
 
 def test_an_ensemble_needs_members_that_can_teach(three_classes, fit_log):
     with pytest.raises(ValueError, match="at least one teacher, got an empty list"):
-        DistillationClassifier([], LinearStudent()).fit(*three_classes)
+        DistillationClassifier([], LinearStudent(), mixing_weight=0.5).fit(
+            *three_classes
+        )
     members = [LoggedTeacher(fit_log), LabelTeacher()]
     for fit in (
         EnsembleTeacher(members).fit,
-        DistillationClassifier(members, LinearStudent()).fit,
-        DistillationClassifier(EnsembleTeacher(members), LinearStudent()).fit,
+        DistillationClassifier(members, LinearStudent(), mixing_weight=0.5).fit,
+        DistillationClassifier(
+            EnsembleTeacher(members), LinearStudent(), mixing_weight=0.5
+        ).fit,
     ):
         with pytest.raises(TypeError, match=r"decision_function, got LabelTeacher"):
             fit(*three_classes)

@@ -50,6 +50,9 @@ class Problem:
     pairs : PairRisk or None
         If not None, what is minimised instead: this risk over pairs of rows, whose
         chances of being positive are the second column of the only term's targets.
+    labelled : ndarray of shape (n_labelled,) or None
+        Rows by whose labels, not targets, a student that holds out rows decides when to
+        stop; None means all rows, by their targets.
     """
 
     X: InputLike
@@ -59,6 +62,7 @@ class Problem:
     sample_weight: FloatArray
     terms: Terms
     pairs: PairRisk | None = None
+    labelled: IntArray | None = None
 
     def pair_masses(self) -> tuple[FloatArray, FloatArray]:
         """Return how much each row counts as a positive and as a negative."""
@@ -352,6 +356,10 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _takes_pairs(self) -> bool:
         """Whether ``_solve`` minimises the problem's risk over pairs if it has one."""
         return False
+
+    def _training_noise(self) -> float:
+        """Return which share of the log-loss another seed may change."""
+        return 0.0
 
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
         """Check inputs; here: finite numbers in a dense array."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: ``early_stopping="auto"`` needs this many rows to judge an epoch by.
 MIN_VALIDATION_ROWS = 50
 
+#: Share of the log-loss that another seed may change.
+TRAINING_NOISE = 0.01
+
 
 class GradientStudent(BaseStudent):
     """Base of the students that the torch training loop trains.
@@ -91,6 +94,9 @@ class GradientStudent(BaseStudent):
     def _takes_pairs(self) -> bool:
         return True
 
+    def _training_noise(self) -> float:
+        return TRAINING_NOISE
+
     def _before_fit(self) -> None:
         resolve_device(self.device)
 
@@ -119,7 +125,11 @@ class GradientStudent(BaseStudent):
         # All members start alike and see the same batches: they differ in nothing but
         # their objectives, and each ends as it would have alone.
         generators = [torch.Generator().manual_seed(seed) for _ in objectives]
-        held_out = self._held_out_rows(problem.codes, rng)
+        held_out = self._held_out_rows(problem, rng)
+        if problem.labelled is not None and held_out is not None:
+            objectives = [
+                _judged_by_labels(terms, problem, held_out) for terms in objectives
+            ]
         data = self._tensors(problem, inputs, objectives, held_out, device)
         stack = self._make_stack(problem, generators, seed, device)
         hook = None
@@ -203,12 +213,20 @@ class GradientStudent(BaseStudent):
         )
 
     def _held_out_rows(
-        self, codes: IntArray, rng: np.random.RandomState
+        self, problem: Problem, rng: np.random.RandomState
     ) -> IntArray | None:
         """Choose the rows that decide when to stop, stratified by label.
 
-        Classes of one row stay in the training part.
+        Classes of one row stay in the training part, as do rows without a label.
         """
+        if problem.labelled is None:
+            return self._held_out_positions(problem.codes, rng)
+        held_out = self._held_out_positions(problem.codes[problem.labelled], rng)
+        return None if held_out is None else problem.labelled[held_out]
+
+    def _held_out_positions(
+        self, codes: IntArray, rng: np.random.RandomState
+    ) -> IntArray | None:
         if self.early_stopping is False:
             return None
         counts = np.bincount(codes)
@@ -246,6 +264,18 @@ class GradientStudent(BaseStudent):
         scores = np.array([-loss[member] for loss in validation])
         self.validation_scores_ = scores if len(scores) else None
         self.best_validation_score_ = float(scores.max()) if len(scores) else None
+
+
+def _judged_by_labels(terms: Terms, problem: Problem, rows: IntArray) -> Terms:
+    """Let the loss of some rows be that of their labels, at student temperature 1."""
+    judged = [(np.array(targets), temperature) for targets, temperature in terms]
+    if all(temperature != 1.0 for _, temperature in terms):
+        judged.insert(0, (np.zeros_like(judged[0][0]), 1.0))
+    for targets, _ in judged:
+        targets[rows] = 0.0
+    first = next(targets for targets, temperature in judged if temperature == 1.0)
+    first[rows, problem.codes[rows]] = 1.0
+    return tuple(judged)
 
 
 def _stacked_terms(

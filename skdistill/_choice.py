@@ -1,0 +1,402 @@
+"""The choice between candidates, labels alone among them, by held-out labels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from numpy.typing import NDArray
+from sklearn.utils import _safe_indexing
+from sklearn.utils.parallel import Parallel, delayed
+
+from skdistill._calibration import fit_temperature
+from skdistill._folds import Folds
+from skdistill._rows import concatenate_rows
+from skdistill._soft_labels import LabelledRows
+from skdistill._typing import FloatArray, InputLike, IntArray
+from skdistill.losses import temper_proba
+from skdistill.students._base import (
+    BaseStudent,
+    Problem,
+    Terms,
+    label_terms,
+    objective_terms,
+)
+
+#: Where soft labels come from.
+LABELS, OUT_OF_FOLD, IN_SAMPLE, GIVEN = "labels", "out-of-fold", "in-sample", "given"
+
+#: Mixing weights tried.
+MIXING_WEIGHTS = (0.5, 1.0)
+
+#: Held-out rows that are enough to judge by, and the fewest folds they come from.
+JUDGED_ROWS, JUDGED_FOLDS = 4000, 2
+
+#: Probabilities are clipped here before the logarithm, as by scikit-learn's log_loss.
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to train the student.
+
+    Attributes
+    ----------
+    source : {"labels", "out-of-fold", "in-sample", "given"}
+        Where the soft labels of the labelled rows come from.
+    mixing_weight : float
+        Their weight; 0 for labels.
+    temperature : float or "auto"
+        Temperature of soft labels.
+    augmented : bool
+        Whether synthetic rows are added.
+    """
+
+    source: str
+    mixing_weight: float
+    temperature: float | str = 1.0
+    augmented: bool = False
+
+
+ON_LABELS = Candidate(LABELS, 0.0)
+
+
+def make_candidates(
+    sources: Sequence[str], temperature: float | str | None, *, augmented: bool
+) -> list[Candidate]:
+    """Return the candidates, labels alone first.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Sources that there are.
+    temperature : float, "auto" or None
+        Temperature of the soft labels. None tries 1 and the fitted one; in-sample
+        probabilities stay at 1, as no temperature can be fitted to them.
+    augmented : bool
+        Whether there are synthetic rows: each candidate is tried without and with them.
+
+    Returns
+    -------
+    list of Candidate
+        Without repetitions.
+    """
+    result = [ON_LABELS]
+    for added in (False, True)[: 1 + augmented]:
+        for source in sources:
+            for value in _temperatures(source, temperature):
+                result += [
+                    Candidate(source, weight, value, added) for weight in MIXING_WEIGHTS
+                ]
+    return result
+
+
+def _temperatures(source: str, temperature: float | str | None) -> list[float | str]:
+    if source == IN_SAMPLE and temperature in (None, "auto"):
+        return [1.0]
+    return [1.0, "auto"] if temperature is None else [temperature]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Rows to learn from, and all that candidates may learn from them.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_rows,)
+        Positions among the labelled rows.
+    proba : dict of str to ndarray of shape (n_rows, n_classes)
+        Soft labels by source.
+    added : tuple of (array-like, ndarray)
+        Rows without labels and their probabilities: for all candidates with soft
+        labels.
+    synthetic : tuple of (array-like, ndarray)
+        Likewise, for augmented candidates.
+    """
+
+    rows: IntArray
+    proba: dict[str, FloatArray]
+    added: tuple[tuple[InputLike, FloatArray], ...] = ()
+    synthetic: tuple[tuple[InputLike, FloatArray], ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Turns candidates and material into training problems.
+
+    Attributes
+    ----------
+    labelled : LabelledRows
+        The labelled rows.
+    weight : ndarray of shape (n_labelled,)
+        Their weights.
+    student_temperature : float or "same"
+        Temperature of the student's logits in the soft term.
+    """
+
+    labelled: LabelledRows
+    weight: FloatArray
+    student_temperature: float | str
+
+    def problems(
+        self, candidates: Sequence[Candidate], material: Material
+    ) -> tuple[Problem, list[Terms]]:
+        """Return the problem of candidates that share rows and weights.
+
+        A row without a label has no hard term; what is left of its loss is the soft
+        term times the mixing weight, so that is its weight.
+        """
+        rows = material.rows
+        codes = self.labelled.codes[rows]
+        parts = self._added(candidates[0], material)
+        X = _safe_indexing(self.labelled.X, rows)
+        for added, _ in parts:
+            X = concatenate_rows(X, added)
+        extra = [proba for _, proba in parts]
+        # The most probable class stands in for a label where rows are stratified.
+        all_codes = np.concatenate([codes, *(proba.argmax(axis=1) for proba in extra)])
+        mixing = candidates[0].mixing_weight
+        weights = [self.weight[rows], *(np.full(len(p), mixing) for p in extra)]
+        classes = self.labelled.classes
+        problem = Problem(
+            X,
+            classes[all_codes],
+            all_codes,
+            classes,
+            np.concatenate(weights),
+            (),
+            labelled=np.arange(len(rows)),
+        )
+        return problem, [self._terms(c, material, codes, extra) for c in candidates]
+
+    def shares(self, candidate: Candidate, material: Material) -> Any:
+        """Return what candidates must have in common to be trained together."""
+        parts = len(self._added(candidate, material))
+        return parts, candidate.mixing_weight if parts else None
+
+    def _added(
+        self, candidate: Candidate, material: Material
+    ) -> tuple[tuple[InputLike, FloatArray], ...]:
+        if candidate.source == LABELS:
+            return ()
+        return material.added + (material.synthetic if candidate.augmented else ())
+
+    def temperature(self, candidate: Candidate, material: Material) -> float:
+        """Return a candidate's temperature as a number."""
+        if candidate.temperature != "auto":
+            return float(candidate.temperature)
+        rows = material.rows
+        return fit_temperature(
+            self.labelled.codes[rows],
+            material.proba[candidate.source],
+            sample_weight=self.weight[rows],
+        )
+
+    def _terms(
+        self,
+        candidate: Candidate,
+        material: Material,
+        codes: IntArray,
+        extra: list[FloatArray],
+    ) -> Terms:
+        if candidate.source == LABELS:
+            return label_terms(codes, len(self.labelled.classes))
+        temperature = self.temperature(candidate, material)
+        soft = [
+            temper_proba(proba, temperature)
+            for proba in (material.proba[candidate.source], *extra)
+        ]
+        same = self.student_temperature == "same"
+        student_temperature = float(temperature if same else self.student_temperature)
+        n_added = sum(len(proba) for proba in extra)
+        all_codes = np.concatenate([codes, *(p.argmax(axis=1) for p in extra)])
+        mixing = np.full(len(codes), candidate.mixing_weight)
+        return objective_terms(
+            all_codes,
+            np.concatenate(soft),
+            np.concatenate([mixing, np.ones(n_added)]),
+            student_temperature,
+        )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Losses of all candidates on held-out labels.
+
+    Attributes
+    ----------
+    loss : ndarray of shape (n_candidates, n_judged)
+        Log-loss of each row.
+    hit : ndarray of shape (n_candidates, n_judged)
+        Whether the most probable class is the label.
+    weight : ndarray of shape (n_judged,)
+        Weights of the rows.
+    """
+
+    loss: FloatArray
+    hit: NDArray[np.bool_]
+    weight: FloatArray
+
+
+def judge(
+    student: BaseStudent,
+    recipe: Recipe,
+    candidates: Sequence[Candidate],
+    folds: Sequence[tuple[Material, IntArray]],
+    n_jobs: int | None,
+) -> Judgement:
+    """Train all candidates on each fold's material and score its held-out rows.
+
+    Parameters
+    ----------
+    student : student
+        Unfitted.
+    recipe : Recipe
+        Makes the problems.
+    candidates : sequence of Candidate
+        What to try.
+    folds : sequence of (Material, ndarray of shape (n_test,))
+        What to learn from, and the rows to judge by.
+    n_jobs : int or None
+        Folds worked on at the same time, in threads.
+
+    Returns
+    -------
+    Judgement
+        The folds' rows one after the other.
+    """
+
+    def work(material: Material, test: IntArray) -> tuple[FloatArray, NDArray[Any]]:
+        students = _trained(student, recipe, candidates, material)
+        X = _safe_indexing(recipe.labelled.X, test)
+        codes = recipe.labelled.codes[test]
+        proba = [s.predict_proba(X) for s in students]
+        loss = np.array([row_log_loss(codes, p) for p in proba])
+        return loss, np.array([p.argmax(axis=1) == codes for p in proba])
+
+    # In threads, which share the filters of warnings: put back here.
+    with warnings.catch_warnings():
+        results = Parallel(n_jobs=effective_n_jobs(n_jobs), require="sharedmem")(
+            delayed(work)(material, test) for material, test in folds
+        )
+    losses, hits = zip(*results, strict=True)
+    tests = np.concatenate([test for _, test in folds])
+    return Judgement(np.hstack(losses), np.hstack(hits), recipe.weight[tests])
+
+
+def _trained(
+    student: BaseStudent,
+    recipe: Recipe,
+    candidates: Sequence[Candidate],
+    material: Material,
+) -> list[BaseStudent]:
+    """Train candidates that share their rows together."""
+    groups: dict[Any, list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(recipe.shares(candidate, material), []).append(candidate)
+    students: dict[Candidate, BaseStudent] = {}
+    for group in groups.values():
+        problem, terms = recipe.problems(group, material)
+        fitted = student._fit_many(problem, terms)
+        students.update(zip(group, fitted, strict=True))
+    return [students[candidate] for candidate in candidates]
+
+
+def row_log_loss(codes: IntArray, proba: FloatArray) -> FloatArray:
+    """Return minus the log-probability of each label, clipped as by scikit-learn.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Labels.
+    proba : ndarray of shape (n_samples, n_classes)
+        Probabilities.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The losses.
+    """
+    picked = proba[np.arange(len(codes)), codes]
+    loss: FloatArray = -np.log(np.clip(picked, EPS, 1.0))
+    return loss
+
+
+def gains(loss: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    r"""Return what each candidate gains on the first one, and the standard error.
+
+    With losses :math:`l_{ci}` of candidate c on row i, weights :math:`w_i` and
+    :math:`g_{ci} = l_{0i} - l_{ci}`,
+
+    .. math::
+
+        \bar g_c = \frac{\sum_i w_i g_{ci}}{\sum_i w_i}, \qquad
+        s_c^2 = \frac{n}{n - 1}
+            \frac{\sum_i w_i^2 (g_{ci} - \bar g_c)^2}{\big(\sum_i w_i\big)^2}.
+
+    Parameters
+    ----------
+    loss : ndarray of shape (n_candidates, n_rows)
+        Losses on held-out labels; labels alone first.
+    weight : ndarray of shape (n_rows,)
+        Weights of the rows.
+
+    Returns
+    -------
+    gain, standard_error : ndarray of shape (n_candidates,)
+        Zero for the first.
+    """
+    share = weight / weight.sum()
+    gain = loss[0] - loss
+    mean = gain @ share
+    n_rows = len(weight)
+    spread = ((gain - mean[:, None]) ** 2) @ share**2
+    return mean, np.sqrt(spread * n_rows / max(n_rows - 1, 1))
+
+
+def choose(gain: FloatArray, standard_error: FloatArray, noise: float = 0.0) -> int:
+    r"""Return the candidate whose gain is surest.
+
+    .. math:: \arg\max_c \; \bar g_c - \sqrt{s_c^2 + \tau^2}
+
+    over all candidates but the first. The first, labels alone, has a bound of 0: it is
+    chosen unless another one's is positive.
+
+    Parameters
+    ----------
+    gain, standard_error : ndarray of shape (n_candidates,)
+        As returned by :func:`gains`.
+    noise : float, default=0.0
+        What another seed of the student's training may change, the number tau: held-out
+        rows do not tell.
+
+    Returns
+    -------
+    int
+        Position of the candidate.
+    """
+    bound = gain - np.hypot(standard_error, noise)
+    bound[0] = 0.0
+    return int(np.argmax(np.where(np.isfinite(bound), bound, -np.inf)))
+
+
+def judged_folds(folds: Folds) -> list[int]:
+    """Return the folds to judge by: all, or those that hold rows enough.
+
+    Parameters
+    ----------
+    folds : list of (ndarray, ndarray)
+        Training and test rows of each.
+
+    Returns
+    -------
+    list of int
+        Positions of the first folds.
+    """
+    held_out = np.cumsum([len(test) for _, test in folds])
+    enough = int(np.searchsorted(held_out, JUDGED_ROWS)) + 1
+    return list(range(min(len(folds), max(JUDGED_FOLDS, enough))))

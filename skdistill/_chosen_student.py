@@ -1,0 +1,120 @@
+"""What estimators share that choose how to train their student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing, check_random_state
+
+from skdistill._choice import ON_LABELS, Recipe, make_candidates
+from skdistill._decision import Outcome, decide
+from skdistill._material import Supply
+from skdistill._one_student import Given, OneStudentMixin
+from skdistill._soft_labels import TrainingRows
+from skdistill._typing import InputLike
+from skdistill.augmentation import munge
+from skdistill.students._base import BaseStudent
+
+
+class ChosenStudentMixin(OneStudentMixin):
+    """From rows and a teacher to the student that held-out labels choose."""
+
+    student_temperature: float | str
+    augmentation: Any
+
+    def _fit_chosen(
+        self,
+        student: BaseStudent,
+        rows: TrainingRows,
+        given: Given,
+        params: dict[str, Any],
+    ) -> None:
+        """Choose a candidate, train it on all rows, and store it."""
+        student._check_task(rows.X, len(rows.classes))
+        context = self._init_callback_context(max_subtasks=2)
+        data = {"estimator": self, "X": rows.X, "y": rows.y}
+        context.call_on_fit_task_begin(**data)
+        self.classes_ = rows.classes
+        supply = self._supply(rows, given, params)
+        weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
+        weight = weight[rows.present()]
+        recipe = Recipe(supply.labelled, weight, self.student_temperature)
+        task = context.subcontext(task_name="choice")
+        task.call_on_fit_task_begin(**data)
+        outcome = self._decide(student, recipe, supply)
+        task.call_on_fit_task_end(**data)
+        task = context.subcontext(task_name="train student")
+        with task.propagate_callback_context(student):
+            task.call_on_fit_task_begin(**data)
+            self._train_chosen(outcome.best, student, rows, recipe, supply)
+            task.call_on_fit_task_end(**data)
+        self.student_ = student
+        context.call_on_fit_task_end(**data, reconstruction_attributes={})
+
+    def _supply(
+        self, rows: TrainingRows, given: Given, params: dict[str, Any]
+    ) -> Supply:
+        stage, labelled = self._open_stage(rows, params)
+        soft = given.soft_labels
+        return Supply(
+            stage,
+            labelled,
+            None if soft is None else soft[rows.present()],
+            given.X_unlabeled,
+            given.soft_labels_unlabeled,
+            self._augment(),
+        )
+
+    def _decide(self, student: BaseStudent, recipe: Recipe, supply: Supply) -> Outcome:
+        candidates = make_candidates(
+            supply.sources, self.temperature, augmented=supply.augment is not None
+        )
+        outcome = decide(student, recipe, candidates, supply, self.n_jobs)
+        self.candidates_ = outcome.table
+        self.mixing_weight_ = outcome.best.mixing_weight
+        return outcome
+
+    def _train_chosen(
+        self,
+        best: Any,
+        student: BaseStudent,
+        rows: TrainingRows,
+        recipe: Recipe,
+        supply: Supply,
+    ) -> None:
+        if best == ON_LABELS:
+            # Exactly as without a teacher.
+            self.temperature_ = 1.0
+            student.fit(rows.X, rows.y, sample_weight=rows.weight)
+            return
+        material = supply.everything(best)
+        self.temperature_ = recipe.temperature(best, material)
+        problem, (terms,) = recipe.problems([best], material)
+        student._fit_problem(replace(problem, terms=terms))
+        if self.keep_teacher and supply.asks_teacher:
+            self.teacher_ = supply.fitted_teacher()
+
+    def _augment(self) -> Callable[[InputLike], InputLike] | None:
+        """Return what makes synthetic rows of rows: the same ones of the same rows."""
+        if self.augmentation is None:
+            return None
+        make = munge if self.augmentation == "munge" else self.augmentation
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+
+        def augment(X: InputLike) -> InputLike:
+            made = make(X, random_state=seed)
+            self._check_added(made, name="What augmentation returned")
+            return made
+
+        return augment
+
+    def _with_synthetic(self, rows: TrainingRows, given: Given) -> Given:
+        """Add synthetic rows, where a mixing weight in numbers has use for them."""
+        augment = self._augment()
+        if augment is None or self.mixing_weight == 0:
+            return given
+        present = np.flatnonzero(rows.present())
+        return replace(given, synthetic=augment(_safe_indexing(rows.X, present)))

@@ -1,0 +1,200 @@
+"""Choose a candidate by held-out labels; warn when the teacher cannot help."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skdistill._calibration import fit_temperature
+from skdistill._choice import (
+    ON_LABELS,
+    Candidate,
+    Judgement,
+    Recipe,
+    choose,
+    gains,
+    judge,
+    row_log_loss,
+)
+from skdistill._material import Supply
+from skdistill._typing import FloatArray, IntArray
+from skdistill.losses import temper_proba
+from skdistill.students._base import BaseStudent
+
+#: A teacher has diverged if its log-loss is this many times that of the frequencies.
+DIVERGED = 1.05
+
+#: Soft labels are the labels if their log-loss is this share of the student's.
+BY_HEART = 0.01
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was chosen, and why.
+
+    Attributes
+    ----------
+    best : Candidate
+        The candidate chosen.
+    table : dict of str to ndarray
+        One entry a candidate.
+    """
+
+    best: Candidate
+    table: dict[str, Any]
+
+
+def decide(
+    student: BaseStudent,
+    recipe: Recipe,
+    candidates: Sequence[Candidate],
+    supply: Supply,
+    n_jobs: int | None,
+) -> Outcome:
+    """Train the candidates on folds and choose by the labels of the others.
+
+    Parameters
+    ----------
+    student : student
+        Unfitted.
+    recipe : Recipe
+        Makes the problems.
+    candidates : sequence of Candidate
+        Labels alone first.
+    supply : Supply
+        Makes the material.
+    n_jobs : int or None
+        Folds worked on at the same time.
+
+    Returns
+    -------
+    Outcome
+        Labels alone, with a warning, where there are too few rows to choose.
+    """
+    if not supply.can_choose:
+        n_rows = len(recipe.labelled.codes)
+        warnings.warn(
+            f"mixing_weight='auto' cannot choose by {n_rows} rows: it needs three "
+            "folds, and two classes outside any two of them. The student learns from "
+            "the labels alone; pass a number for mixing_weight to distil all the same.",
+            UserWarning,
+            stacklevel=2,
+        )
+        nothing = Judgement(np.zeros((1, 0)), np.zeros((1, 0), bool), np.zeros(0))
+        return Outcome(ON_LABELS, _table([ON_LABELS], nothing, 0))
+    folds = supply.fold_material()
+    judgement = judge(student, recipe, candidates, folds, n_jobs)
+    noise = student._training_noise() * float(
+        judgement.loss[0] @ judgement.weight / judgement.weight.sum()
+    )
+    best = choose(*gains(judgement.loss, judgement.weight), noise)
+    tests = np.concatenate([test for _, test in folds])
+    report = _Report(
+        judgement.loss[0],
+        _best_loss(recipe.labelled.codes[tests], supply.teacher_proba(), judgement),
+        recipe.labelled.codes[tests],
+        judgement.weight,
+        has_seen=supply.given is not None,
+    )
+    report.warn(supply.teacher_name, helped=best > 0)
+    return Outcome(candidates[best], _table(candidates, judgement, best))
+
+
+def _best_loss(codes: IntArray, proba: FloatArray, judgement: Judgement) -> FloatArray:
+    """Return the rows' losses by the teacher at its best temperature."""
+    temperature = fit_temperature(codes, proba, sample_weight=judgement.weight)
+    losses = [row_log_loss(codes, p) for p in (proba, temper_proba(proba, temperature))]
+    return min(losses, key=lambda loss: float(loss @ judgement.weight))
+
+
+@dataclass(frozen=True)
+class _Report:
+    """The losses of student and teacher on the same held-out labels."""
+
+    student: FloatArray
+    teacher: FloatArray
+    codes: IntArray
+    weight: FloatArray
+    has_seen: bool
+
+    def warn(self, name: str, *, helped: bool) -> None:
+        """Warn, with the numbers, of a teacher that cannot help."""
+        share = self.weight / self.weight.sum()
+        chance = _frequency_loss(self.codes, share)
+        teacher, student, frequencies = (
+            float(loss @ share) for loss in (self.teacher, self.student, chance)
+        )
+        numbers = (
+            f"log-loss of {name}, at its best temperature, {teacher:.3g}, of the "
+            f"student on the labels {student:.3g}, of the class frequencies "
+            f"{frequencies:.3g}"
+        )
+        problem = None
+        if self.has_seen and teacher < BY_HEART * student:
+            problem = (
+                "The soft labels are the labels: what made them has learned these rows "
+                f"by heart ({numbers}). There is nothing in them for a student. Use a "
+                "teacher that is not frozen, so that it is cross-fitted, or soft "
+                "labels for rows that it has not seen."
+            )
+        elif teacher > DIVERGED * frequencies and not helped:
+            problem = (
+                "The teacher's probabilities are worse than the class frequencies "
+                f"({numbers}, on labels that it has not seen): it has diverged, or is "
+                "wrong on purpose. Regularise it, stop it earlier, or check that its "
+                "classes are in order."
+            )
+        elif self._is_worse() and not helped:
+            problem = (
+                "The teacher is worse than the student that it is to teach "
+                f"({numbers}, on labels that it has not seen). Use a stronger or a "
+                "calibrated teacher, or a smaller student."
+            )
+        if problem is not None:
+            chosen = "" if helped else " The student has learned from the labels alone."
+            warnings.warn(f"{problem}{chosen}", UserWarning, stacklevel=2)
+
+    def _is_worse(self) -> bool:
+        """Whether the teacher is worse than the student, by two standard errors."""
+        losses = np.array([self.student, self.teacher])
+        (_, gain), (_, error) = gains(losses, self.weight)
+        return bool(gain < -2 * error)
+
+
+def _frequency_loss(codes: IntArray, share: FloatArray) -> FloatArray:
+    """Return the rows' losses by the class frequencies."""
+    frequency = np.bincount(codes, weights=share)
+    loss: FloatArray = -np.log(frequency[codes])
+    return loss
+
+
+def _table(
+    candidates: Sequence[Candidate], judgement: Judgement, best: int
+) -> dict[str, Any]:
+    """Lay out one entry a candidate."""
+    n = len(candidates)
+    share = judgement.weight / judgement.weight.sum() if judgement.weight.size else None
+
+    def mean(values: Any) -> FloatArray:
+        return np.full(n, np.nan) if share is None else values @ share
+
+    gain, error = (
+        (np.full(n, np.nan),) * 2
+        if share is None
+        else gains(judgement.loss, judgement.weight)
+    )
+    return {
+        "source": np.array([c.source for c in candidates]),
+        "mixing_weight": np.array([c.mixing_weight for c in candidates]),
+        "temperature": np.array([c.temperature for c in candidates], dtype=object),
+        "augmented": np.array([c.augmented for c in candidates]),
+        "log_loss": mean(judgement.loss),
+        "accuracy": mean(judgement.hit),
+        "gain": gain,
+        "gain_standard_error": error,
+        "chosen": np.arange(n) == best,
+    }
