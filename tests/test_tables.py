@@ -431,16 +431,20 @@ def test_tags_tell_what_is_taken():
         tags = get_tags(student).input_tags
         assert (tags.allow_nan, tags.categorical, tags.string) == (True, True, True)
         assert tags.sparse == sparse
-    forgiving = DistillationClassifier(HistGradientBoostingClassifier(), MLP)
+    forgiving = DistillationClassifier(
+        HistGradientBoostingClassifier(), MLP, mixing_weight=0.5
+    )
     assert get_tags(forgiving).input_tags.allow_nan
     assert not get_tags(
-        DistillationClassifier(LogisticRegression(), MLP)
+        DistillationClassifier(LogisticRegression(), MLP, mixing_weight=0.5)
     ).input_tags.allow_nan
 
 
 def test_what_the_teacher_cannot_label_is_not_for_the_student_either():
     X = np.random.default_rng(0).normal(size=(60, 2))
-    distilled = DistillationClassifier(LogisticRegression(), LinearStudent())
+    distilled = DistillationClassifier(
+        LogisticRegression(), LinearStudent(), mixing_weight=0.5
+    )
     distilled.fit(X, X[:, 0] > 0)
     with pytest.raises(ValueError, match="takes no missing values"):
         distilled.predict([[np.nan, 0.0]])
@@ -549,7 +553,9 @@ def default_teacher_s_frame(n_samples=240):
 
 def test_the_default_teacher_takes_the_same_frames():
     frame, y = default_teacher_s_frame()
-    distilled = DistillationClassifier(student=MLP, random_state=0, keep_teacher=True)
+    distilled = DistillationClassifier(
+        student=MLP, random_state=0, keep_teacher=True, mixing_weight=0.5
+    )
     distilled.fit(frame[:200], y[:200])
     assert distilled.teacher_.is_categorical_.tolist() == [
         False,
@@ -569,7 +575,9 @@ def test_a_pool_of_frames():
     pool = frame[200:].copy()
     pool["city"] = "elsewhere"
     for student in STUDENTS:
-        distilled = DistillationClassifier(student=student, random_state=0)
+        distilled = DistillationClassifier(
+            student=student, random_state=0, mixing_weight=0.5
+        )
         distilled.fit(frame[:200], y[:200], X_unlabeled=pool)
         assert "elsewhere" not in distilled.student_.encoder_.levels_[0]
         assert distilled.predict(frame).shape == (240,)
