@@ -147,7 +147,8 @@ def negative_log_weight(
     elif kind == "complement":
         if not bool(((teacher >= 0) & (teacher <= 1)).all()):
             raise ValueError("teacher must hold probabilities, between 0 and 1.")
-        log_weight = xp.log1p(-xp.clip(teacher, None, 1.0 - SMALLEST_WEIGHT))
+        with np.errstate(divide="ignore"):  # the weight 0 of a sure label is raised
+            log_weight = xp.log1p(-teacher)
     else:
         raise ValueError(f"kind={kind!r} must be 'complement' or 'sigmoid'.")
     return xp.clip(log_weight, float(np.log(SMALLEST_WEIGHT)), None)

@@ -55,6 +55,56 @@ def test_data_from_a_file(benchmark, capsys, tmp_path):
     assert "200 x 3 rows" in capsys.readouterr().out
 
 
+FAKE_OMIKUJI = """
+class Model:
+    default_hyper_param = staticmethod(dict)
+
+    @classmethod
+    def train_on_data(cls, path, hyper_param, n_threads):
+        model, lines = cls(), open(path).read().splitlines()
+        labels = [line.split(" ")[0] for line in lines[1:]]
+        model.ranked = sorted(range(30), key=lambda j: -"".join(labels).count(str(j)))
+        return model
+
+    def init_prediction_thread_pool(self, n_threads):
+        pass
+
+    def predict(self, pairs, top_k):
+        return [(j, 1.0 / (2 + rank)) for rank, j in enumerate(self.ranked[:top_k])]
+
+    def save(self, folder):
+        open(folder + "/model", "w").write("x" * 1000)
+"""
+
+
+@pytest.mark.parametrize("benchmark", ["bench_retrieval"], indirect=True)
+def test_retrieval_from_files_beside_another_library(
+    benchmark, capsys, tmp_path, monkeypatch
+):
+    from skdistill.datasets import dump_extreme_text, make_retrieval
+
+    X, Y, _ = make_retrieval(160, 40, 30, random_state=0)
+    for name, rows in {"train": slice(120), "test": slice(120, None)}.items():
+        dump_extreme_text(X[rows], Y[rows], tmp_path / f"{name}.txt")
+    (tmp_path / "omikuji.py").write_text(FAKE_OMIKUJI)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command = ["--tiny", "--peer-python", sys.executable]
+    command += ["--train", f"{tmp_path}/train.txt", "--test", f"{tmp_path}/test.txt"]
+    command += ["--results", str(tmp_path / "kept")]
+    benchmark.main(command)
+    printed = capsys.readouterr().out
+    assert "train: 120 rows, 40 features, 30 labels" in printed
+    assert "pecos" in printed
+    assert "not installed" in printed
+    assert "| omikuji" in printed
+    assert "0.001" in printed  # MB of the saved model
+    # All numbers were kept: the second run computes nothing and prints the same.
+    monkeypatch.setattr(benchmark, "DistillationRetriever", None)
+    benchmark.main(command)
+    again = capsys.readouterr().out
+    assert again.split("size")[1] == printed.split("size")[1]
+
+
 def test_every_benchmark_is_described():
     text = (FOLDER / "README.md").read_text("utf-8")
     assert all(f"`{name}.py`" in text for name in NAMES)

@@ -330,6 +330,14 @@ def test_plausible_negatives_get_less_attention_not_more():
     assert_allclose(np.exp(sharper), 1 - expit(2 * logit(soft_labels)), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sure_labels_keep_the_smallest_weight(dtype):
+    for array in (np.ones(2, dtype), torch.ones(2, dtype=torch.float32)):
+        assert_allclose(negative_log_weight(array), np.log(1e-12), rtol=1e-6)
+    sure = np.full(2, 1e6, dtype)
+    assert_allclose(negative_log_weight(sure, kind="sigmoid"), np.log(1e-12))
+
+
 @pytest.mark.parametrize("anchor", ["candidate", "observed"])
 def test_one_hot_teacher_gives_the_cross_entropy(problem, anchor):
     logits, _ = problem

@@ -1,0 +1,525 @@
+"""Does a teacher help a student that ranks many labels, and beside which libraries?
+
+Two tables:
+
+- "distil": a wide teacher, narrow students on labels, with standard and with double
+  (negative-aware) distillation, and with the unified objective: double distillation on
+  mined negatives. Table 1 of Menon et al. (2021), in kind. Always on synthetic
+  documents whose probabilities are known.
+- "peers": students beside omikuji, napkinXC and PECOS, undistilled and distilled from
+an
+  out-of-fold ensemble of them, on the sets yso4k and yso25k.
+
+The folder in the environment variable SKDISTILL_DATA, or `--data`, with a `load.py`,
+has the real sets. The libraries live in environments of their own (how they are made
+stands in ``retrieval_peers.py``), which `--peer-python` names, once for each:
+
+    python examples/benchmarks/bench_retrieval.py --data data --results results \\
+        --peer-python /tmp/peers/bin/python --peer-python /tmp/pecos/bin/python
+
+`--train` and `--test` take files in the text format of the Extreme Classification
+Repository instead, such as those of AmazonCat-13K: both tables are made of them. With
+`--results` each number is kept in the folder, and a run that was broken off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import _bench
+import numpy as np
+import scipy.sparse as sp
+from sklearn.model_selection import KFold
+
+from skdistill import DistillationRetriever
+from skdistill.datasets import load_extreme_text, make_retrieval
+from skdistill.metrics import inverse_propensities, precision_at_k, psp_at_k
+from skdistill.teachers import average_soft_labels, ranked_soft_labels
+
+PEERS = {
+    "omikuji": "omikuji",
+    "pecos": "pecos",
+    "napkinxc-plt": "napkinxc",
+    "napkinxc-br": "napkinxc",
+}
+#: One-vs-rest takes minutes where a tree takes seconds: only where it is asked for.
+DEFAULT_PEERS = ("omikuji", "pecos", "napkinxc-plt")
+ENSEMBLE = ("omikuji", "pecos", "napkinxc-plt")
+SCORES = ("P@1", "P@3", "P@5", "PSP@1", "PSP@5")
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Data:
+    """A problem: training and test rows, and Bayes probabilities where known."""
+
+    name: str
+    X_train: Any
+    Y_train: Any
+    X_test: Any
+    Y_test: Any
+    bayes_proba: Any = None
+
+    def scores(self, ranking: Any) -> dict[str, float]:
+        """Return the scores of labels that were ranked for the test rows."""
+        weight = inverse_propensities(self.Y_train)
+        found = {f"P@{k}": precision_at_k(self.Y_test, ranking, k=k) for k in (1, 3, 5)}
+        for k in (1, 5):
+            found[f"PSP@{k}"] = psp_at_k(self.Y_test, ranking, weight, k=k)
+        if self.bayes_proba is not None:
+            best = np.take_along_axis(self.bayes_proba, ranking[:, :1], 1)
+            found["E[P@1]"] = float(best.mean())
+        return {name: 100 * value for name, value in found.items()}
+
+
+class Results:
+    """Numbers that were computed, in a file of the folder if there is one."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.path = None if folder is None else folder / "results.jsonl"
+        self.kept: dict[str, Any] = {}
+        if self.path is not None and self.path.is_file():
+            for line in self.path.read_text("utf-8").splitlines():
+                self.kept.update(json.loads(line))
+
+    def get(self, key: str, compute: Callable[[], Any]) -> Any:
+        """Return what is kept under a key, computed if it is not there yet."""
+        if key not in self.kept:
+            start = perf_counter()
+            self.kept[key] = compute()
+            if self.path is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({key: self.kept[key]}) + "\n")
+            spent = perf_counter() - start
+            print(f"  {key}: {spent:.1f} s", file=sys.stderr, flush=True)
+        return self.kept[key]
+
+
+# -- the students ------------------------------------------------------------------
+
+#: Training of all students of the first table, and of their teacher. They were settled
+#: on a seed that is not among those of the benchmark, by the student on labels.
+STUDENT = {"residual": 0, "dropout": 0.0, "max_iter": 30, "learning_rate_init": 0.1}
+TEACHER = {"residual": 0, "dropout": 0.5, "max_iter": 9}
+DOUBLE = {"objective": "double", "negative_weights": "sigmoid"}
+METHODS = ("labels", "mined", "standard", "double", "unified")
+
+
+def student(method: str, n_labels: int, **params: Any) -> DistillationRetriever:
+    """Return an unfitted student of a method.
+
+    Labels alone; the same with mined negatives; standard distillation; double
+    distillation; and with mined negatives as well, the unified objective.
+    """
+    chosen: dict[str, Any] = dict(STUDENT)
+    if method in ("double", "unified"):
+        chosen |= DOUBLE
+    if method in ("mined", "unified"):
+        # A quarter of the labels is drawn, the hardest tenth kept.
+        chosen |= {"n_negatives": max(n_labels // 4, 8)}
+        chosen |= {"n_hard_negatives": max(n_labels // 10, 4)}
+    else:
+        chosen |= {"n_negatives": None}
+    return DistillationRetriever(**{**chosen, **params})
+
+
+def ranking_of(model: DistillationRetriever, X: Any, k: int = 5) -> Any:
+    """Return the columns of the labels ranked first."""
+    labels, _ = model.predict_topk(X, k)
+    return np.searchsorted(model.classes_, labels)
+
+
+def out_of_fold(model: Any, X: Any, Y: Any, top_k: int, seed: int) -> sp.csr_matrix:
+    """Return soft labels of the rows, each by a model that has not seen it."""
+    parts, order = [], []
+    for train, test in KFold(3, shuffle=True, random_state=seed).split(X):
+        fitted = model().fit(X[train], Y[train])
+        labels, scores = fitted.predict_topk(X[test], top_k)
+        columns = np.searchsorted(fitted.classes_, labels)
+        parts.append(ranked_soft_labels((columns, scores), n_labels=Y.shape[1]))
+        order.append(test)
+    back = np.argsort(np.concatenate(order))
+    return sp.vstack(parts).tocsr()[back]
+
+
+# -- Table 1 in kind ---------------------------------------------------------------
+
+
+def synthetic(args: argparse.Namespace, n_labels: int, seed: int) -> Data:
+    """Return synthetic documents, half of them for the test."""
+    X, Y, proba = make_retrieval(
+        2 * args.rows,
+        args.words,
+        n_labels,
+        n_factors=20,
+        strength=4.0,
+        skew=0.5,
+        random_state=seed,
+    )
+    n = args.rows
+    return Data(f"synthetic {n_labels:,}", X[:n], Y[:n], X[n:], Y[n:], proba[n:])
+
+
+def distil_cells(
+    args: argparse.Namespace, results: Results, make: Callable[[int], Data], name: str
+) -> dict[tuple[str, int, int], dict[str, float]]:
+    """Return the scores by method, dimension and seed."""
+    found = {}
+    for seed in args.seeds:
+        problem = _Problem(args, make, seed)
+        key = f"distil/{name}/{args.rows}/{{}}/{{}}/{seed}"
+        teacher = key.format("teacher", args.teacher_dim)
+        found["teacher", args.teacher_dim, seed] = results.get(
+            teacher, problem.teacher_scores
+        )
+        for dim in args.dims:
+            for method in METHODS:
+                compute = partial(problem.student_scores, method, dim)
+                cell = results.get(key.format(method, dim), compute)
+                found[method, dim, seed] = cell
+    return found
+
+
+class _Problem:
+    """The data of a seed and the teacher's soft labels, made when they are needed."""
+
+    def __init__(
+        self, args: argparse.Namespace, make: Callable[[int], Data], seed: int
+    ) -> None:
+        self.args, self.make, self.seed = args, make, seed
+        self._data: Data | None = None
+        self._soft_labels: sp.csr_matrix | None = None
+
+    @property
+    def data(self) -> Data:
+        if self._data is None:
+            self._data = self.make(self.seed)
+        return self._data
+
+    @property
+    def soft_labels(self) -> sp.csr_matrix:
+        if self._soft_labels is None:
+            data = self.data
+            self._soft_labels = out_of_fold(
+                self._teacher, data.X_train, data.Y_train, self.args.top_k, self.seed
+            )
+        return self._soft_labels
+
+    def _teacher(self) -> DistillationRetriever:
+        return DistillationRetriever(
+            dim=self.args.teacher_dim, random_state=self.seed, **TEACHER
+        )
+
+    def teacher_scores(self) -> dict[str, float]:
+        model = self._teacher().fit(self.data.X_train, self.data.Y_train)
+        return self.data.scores(ranking_of(model, self.data.X_test))
+
+    def student_scores(self, method: str, dim: int) -> dict[str, float]:
+        data = self.data
+        model = student(method, data.Y_train.shape[1], dim=dim, random_state=self.seed)
+        alone = method in ("labels", "mined")
+        soft = {} if alone else {"soft_labels": self.soft_labels}
+        model.fit(data.X_train, data.Y_train, **soft)
+        return data.scores(ranking_of(model, data.X_test))
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and its standard error."""
+    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(np.mean(values)), float(error)
+
+
+def print_distil(
+    args: argparse.Namespace, name: str, cells: dict[tuple[str, int, int], Any]
+) -> None:
+    """Print the scores, their standard errors, and the differences."""
+    print(f"{name}: {len(args.seeds)} seeds, mean ± standard error")
+    columns = list(next(iter(cells.values())))
+    rows = []
+    kinds = [("teacher", args.teacher_dim)]
+    kinds += [(method, dim) for dim in args.dims for method in METHODS]
+    for method, dim in kinds:
+        scores = [cells[method, dim, seed] for seed in args.seeds]
+        stats = [mean_and_error([s[column] for s in scores]) for column in columns]
+        rows.append([method, dim, *(f"{m:.1f} ± {e:.1f}" for m, e in stats)])
+    _bench.print_table(["method", "dim", *columns], rows)
+    _print_differences(args, cells, columns)
+
+
+def _print_differences(
+    args: argparse.Namespace, cells: dict[tuple[str, int, int], Any], columns: list[str]
+) -> None:
+    """Print paired differences of methods on the same seeds."""
+    pairs = [
+        ("mined", "labels"),
+        ("standard", "labels"),
+        ("double", "labels"),
+        ("double", "standard"),
+        ("unified", "labels"),
+        ("unified", "double"),
+    ]
+    rows = []
+    for dim in args.dims:
+        gap = [
+            cells["teacher", args.teacher_dim, s]["P@1"]
+            - cells["labels", dim, s]["P@1"]
+            for s in args.seeds
+        ]
+        for better, worse in pairs:
+            stats = [
+                mean_and_error(
+                    [
+                        cells[better, dim, s][column] - cells[worse, dim, s][column]
+                        for s in args.seeds
+                    ]
+                )
+                for column in columns
+            ]
+            texts = (f"{m:+.2f} ± {e:.2f}" for m, e in stats)
+            lead = f"{np.mean(gap):+.1f}"
+            rows.append([f"{better} - {worse}", dim, lead, *texts])
+    headers = ["difference", "dim", "teacher's lead, P@1", *columns]
+    _bench.print_table(headers, rows)
+
+
+# -- beside other libraries --------------------------------------------------------
+
+#: What a student distilled from the ensemble has beside the defaults.
+DISTILLED: dict[str, Any] = {}
+
+
+def save_folder(data: Data, folder: Path) -> Path:
+    """Write the matrices for the libraries' own Python."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("X_train", "Y_train", "X_test", "Y_test"):
+        path = folder / f"{name}.npz"
+        if not path.is_file():
+            matrix = sp.csr_matrix(getattr(data, name), dtype=np.float32)
+            matrix.sort_indices()
+            sp.save_npz(path, matrix)
+    return folder
+
+
+def python_of(peer: str, pythons: Sequence[str]) -> str | None:
+    """Return the Python, of those named, that has a library."""
+    for python in pythons:
+        command = [python, "-c", f"import {PEERS[peer]}"]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return python
+    return None
+
+
+def run_peer(
+    peer: str, args: argparse.Namespace, folder: Path, *, folds: int = 0
+) -> Path | None:
+    """Run a library on the data; return the file of what it found, None without it."""
+    out = folder / f"{peer}{f'-{folds}-folds' if folds else ''}.npz"
+    if out.is_file():
+        return out
+    python = python_of(peer, args.peer_python)
+    if python is None:
+        return None
+    script = str(FOLDER / "retrieval_peers.py")
+    command = [python, script, peer, str(folder), str(out), "--folds", str(folds)]
+    command += ["--threads", str(args.threads), "--top-k", str(args.top_k)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    print(f"  {done.stdout.strip()}", file=sys.stderr, flush=True)
+    return out
+
+
+def peer_scores(path: Path) -> sp.csr_matrix:
+    """Return the scores in a library's file."""
+    with np.load(path) as file:
+        parts = (file["data"], file["indices"], file["indptr"])
+        return sp.csr_matrix(parts, shape=tuple(file["shape"]))
+
+
+def peer_row(data: Data, path: Path) -> dict[str, float]:
+    """Return scores, times and size of a library."""
+    with np.load(path) as file:
+        facts = {
+            name: float(file[name])
+            for name in ("seconds", "ms_batch", "ms_single", "mb")
+        }
+    return {**data.scores(peer_scores(path)), **facts}
+
+
+def our_row(data: Data, soft_labels: Any, params: dict[str, Any]) -> dict[str, float]:
+    """Fit a student; return scores, times and size."""
+    model = DistillationRetriever(**params)
+    soft = {} if soft_labels is None else {"soft_labels": soft_labels}
+    start = perf_counter()
+    model.fit(data.X_train, data.Y_train, **soft)
+    seconds = perf_counter() - start
+    model.predict_topk(data.X_test[:50], 5)
+    start = perf_counter()
+    ranking = ranking_of(model, data.X_test)
+    batch = (perf_counter() - start) / data.X_test.shape[0]
+    rows = [data.X_test[i] for i in range(min(200, data.X_test.shape[0]))]
+    start = perf_counter()
+    for row in rows:
+        model.predict_topk(row, 5)
+    single = (perf_counter() - start) / len(rows)
+    return {
+        **data.scores(ranking),
+        "seconds": seconds,
+        "ms_batch": 1e3 * batch,
+        "ms_single": 1e3 * single,
+        "mb": len(pickle.dumps(model)) / 1e6,
+    }
+
+
+def ensemble(args: argparse.Namespace, folder: Path, folds: int) -> Any:
+    """Return the mean of the libraries' scores, None where one is missing."""
+    paths = [run_peer(peer, args, folder, folds=folds) for peer in ENSEMBLE]
+    if any(path is None for path in paths):
+        return None
+    found = [ranked_soft_labels(peer_scores(path)) for path in paths if path]
+    return average_soft_labels(found)
+
+
+def peers_table(args: argparse.Namespace, results: Results, data: Data) -> None:
+    """Print all libraries and the students, in one run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = args.results or Path(scratch)
+        folder = save_folder(data, root / data.name)
+        rows: dict[str, Any] = {}
+        for peer in args.peers:
+            path = run_peer(peer, args, folder)
+            rows[peer] = path and results.get(
+                f"peers/{data.name}/{peer}", partial(peer_row, data, path)
+            )
+        together = ensemble(args, folder, 0)
+        if together is not None:
+            rows["ensemble of the three"] = data.scores(together)
+        soft_labels = ensemble(args, folder, 3) if args.distilled else None
+    for label, soft in (("on labels", None), ("distilled", soft_labels)):
+        if label == "distilled" and soft is None:
+            continue
+        for seed in args.seeds[: args.peer_seeds]:
+            params = {"random_state": seed, **(DISTILLED if soft is not None else {})}
+            rows[f"DistillationRetriever, {label}, seed {seed}"] = results.get(
+                f"peers/{data.name}/ours {label} {json.dumps(params)}",
+                partial(our_row, data, soft, params),
+            )
+    print_peers(data, rows)
+
+
+def print_peers(data: Data, rows: dict[str, Any]) -> None:
+    """Print the table of libraries."""
+    facts = {
+        "training s": "seconds",
+        "ms a row": "ms_batch",
+        "ms alone": "ms_single",
+        "MB": "mb",
+    }
+    table = []
+    for name, row in rows.items():
+        if row is None:
+            table.append(
+                [name, "not installed", *[""] * (len(SCORES) + len(facts) - 1)]
+            )
+            continue
+        scores = [f"{row[score]:.1f}" for score in SCORES]
+        table.append([name, *scores, *(row.get(fact) for fact in facts.values())])
+    n, d = data.X_train.shape
+    print(f"{data.name}: {n:,} rows, {d:,} features, {data.Y_train.shape[1]:,} labels")
+    _bench.print_table(["method", *SCORES, *facts], table)
+
+
+# -- the run -----------------------------------------------------------------------
+
+
+def real(folder: str, name: str) -> Data:
+    """Return a set of the folder's `load.py`."""
+    path = Path(folder) / "load.py"
+    spec = importlib.util.spec_from_file_location("skdistill_data", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return Data(name, *module.extreme(name))
+
+
+def from_files(args: argparse.Namespace) -> Data:
+    """Return what two text files hold."""
+    train, test = load_extreme_text(args.train), load_extreme_text(args.test)
+    return Data(Path(args.train).stem, *train, *test)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _bench.parser(__doc__)
+    parser.add_argument("--data", default=os.environ.get("SKDISTILL_DATA"))
+    parser.add_argument("--train", help="training rows, repository format")
+    parser.add_argument("--test", help="test rows, repository format")
+    parser.add_argument("--results", type=Path, help="folder to go on with")
+    parser.add_argument("--peer-python", action="append", default=[])
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=DEFAULT_PEERS)
+    parser.add_argument("--peer-seeds", type=int, default=3)
+    parser.add_argument(
+        "--no-distilled",
+        dest="distilled",
+        action="store_false",
+        help="leave out the out-of-fold ensemble, which fits each library thrice",
+    )
+    parser.add_argument("--only", nargs="+", choices=("distil", "peers"))
+    parser.add_argument("--sets", nargs="+", default=None)
+    parser.add_argument("--labels", nargs="+", type=int, help="of synthetic problems")
+    parser.add_argument("--dims", nargs="+", type=int)
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--threads", type=int, default=_bench.n_cores())
+    args = parser.parse_args(argv)
+    sizes: dict[str, tuple[Any, Any, Any]] = {
+        "labels": ((1000,), (300,), (30,)),
+        "dims": ((8, 16, 64), (8, 64), (4,)),
+        "seeds": (range(5), (0, 1), (0, 1)),
+        "sets": (("yso4k", "yso25k"), (), ()),
+    }
+    for name, choices in sizes.items():
+        if getattr(args, name) is None:
+            setattr(args, name, _bench.pick(args, *choices))
+    args.rows = _bench.pick(args, 8000, 2000, 100)
+    args.words = _bench.pick(args, 1000, 400, 60)
+    args.teacher_dim = _bench.pick(args, 512, 128, 16)
+    args.top_k = _bench.pick(args, 50, 50, 10)
+    args.only = args.only or ("distil", "peers")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
+    _bench.print_machine(args)
+    results = Results(args.results)
+    files = [from_files(args)] if args.train and args.test else []
+    sets = [] if files or not args.data else [real(args.data, s) for s in args.sets]
+    if "distil" in args.only:
+        for n_labels in () if files else args.labels:
+            name = f"synthetic-{n_labels}"
+            make = partial(synthetic, args, n_labels)
+            print_distil(args, name, distil_cells(args, results, make, name))
+        for data in files or sets[:1]:
+            cells = distil_cells(args, results, lambda seed, data=data: data, data.name)
+            print_distil(args, data.name, cells)
+    if "peers" in args.only:
+        for data in files or sets:
+            peers_table(args, results, data)
+
+
+if __name__ == "__main__":
+    main()
