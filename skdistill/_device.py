@@ -12,6 +12,9 @@ _loops_running = 0
 _threads_before = 0
 _of_this_thread = threading.local()
 
+#: Share of a GPU's free memory that data may take as a whole; larger ones are streamed.
+RESIDENT_SHARE = 0.5
+
 #: Held while a user's module is built or trained: its random layers draw from torch's
 #: global generator, so only one thread at a time may do so and stay reproducible.
 torch_rng_lock = threading.RLock()
@@ -61,6 +64,30 @@ def resolve_device(device: str, *, must_exist: bool = True) -> str:
             f"device={device!r} is not available here; use 'auto' or one of {present}."
         )
     return "cpu"
+
+
+def fits_on(device: str, n_bytes: int) -> bool:
+    """Return whether data are moved to a device as a whole.
+
+    Parameters
+    ----------
+    device : str
+        Torch device.
+    n_bytes : int
+        Size of inputs and targets.
+
+    Returns
+    -------
+    bool
+        On CUDA, whether they take at most half of the memory that is free; elsewhere
+        True, as the memory is the host's.
+    """
+    import torch
+
+    if not device.startswith("cuda"):
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return bool(n_bytes <= RESIDENT_SHARE * free)
 
 
 def has_bfloat16_products() -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skdistill._bipartite import NO_PAIRS, PairRisk
-from skdistill._training import take
+from skdistill._training_set import take
 
 if TYPE_CHECKING:
     import torch

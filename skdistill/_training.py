@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skdistill._device import torch_threads
-from skdistill._stack import Batch, CrossEntropyBatch, Stack, classes_first
+from skdistill._optimizers import AdamW, Average, Optimizer
+from skdistill._stack import Stack
+from skdistill._training_set import TrainingData
 
 if TYPE_CHECKING:
     import torch
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 #: machine (two wait for each other at every product), and makes the result of a fit
 #: independent of the number of cores and of ``n_jobs``.
 N_THREADS = 1
-
-#: Validation rows that are scored at a time.
-VALIDATION_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -59,139 +58,6 @@ class Settings:
     tol: float
     n_iter_no_change: int
     averaging: bool = False
-
-
-@dataclass(frozen=True)
-class Term:
-    """One soft cross-entropy of an objective.
-
-    Attributes
-    ----------
-    targets : tensor of shape (1 or G, n_samples, n_classes)
-        Non-negative; a row's sum is the weight of the term for that row.
-    temperature : float or tensor of shape (G, 1, 1)
-        Temperature of the student's logits in this term.
-    """
-
-    targets: torch.Tensor
-    temperature: float | torch.Tensor
-
-
-class TrainingData(Protocol):
-    """What the loop needs of the rows and of what is minimised over them."""
-
-    @property
-    def x(self) -> torch.Tensor:
-        """Inputs, shape (1 or G, n_samples, n_features)."""
-
-    @property
-    def train_rows(self) -> torch.Tensor:
-        """Rows to learn from, shape (1 or G, n_train)."""
-
-    @property
-    def validation_rows(self) -> torch.Tensor | None:
-        """Rows that decide when to stop; None: the training loss decides."""
-
-    def epoch(
-        self, batch_size: int, generators: Sequence[torch.Generator]
-    ) -> Iterator[tuple[Batch, float]]:
-        """Yield the batches of an epoch, each with its share of the epoch's loss."""
-
-    def validation(self) -> Iterator[Batch]:
-        """Yield batches of the validation rows, whose losses add up to the mean one."""
-
-    def narrowed(self, members: torch.Tensor) -> TrainingData:
-        """Return what is left once only some of the members are trained."""
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Rows with soft cross-entropies to be minimised over them.
-
-    A leading axis of length 1 means: shared by all members.
-
-    Attributes
-    ----------
-    x : tensor of shape (1, n_samples, n_features)
-        Inputs.
-    terms : sequence of Term
-        The objective is their sum.
-    weight : tensor of shape (1 or G, n_samples) or None
-        Row weights; only their ratios matter. None: all equal.
-    train_rows : LongTensor of shape (1 or G, n_train)
-        Rows to learn from.
-    validation_rows : LongTensor of shape (1 or G, n_validation) or None
-        Rows that decide when to stop; None: the training loss decides.
-    """
-
-    x: torch.Tensor
-    terms: Sequence[Term]
-    weight: torch.Tensor | None
-    train_rows: torch.Tensor
-    validation_rows: torch.Tensor | None = None
-
-    def epoch(
-        self, batch_size: int, generators: Sequence[torch.Generator]
-    ) -> Iterator[tuple[Batch, float]]:
-        """Yield the batches of a pass over the training rows, with their shares."""
-        weight = self._mean_one(self.train_rows)
-        for rows in _batches(self.train_rows, batch_size, generators):
-            # The weights of a batch sum to 1 on average: its sum is its mean loss.
-            n_rows = rows.shape[1]
-            yield self._batch(weight, rows, n_rows), n_rows / self.train_rows.shape[1]
-
-    def validation(self) -> Iterator[Batch]:
-        """Yield the validation rows in batches that stay small beside the inputs."""
-        assert self.validation_rows is not None
-        weight = self._mean_one(self.validation_rows)
-        n_rows = self.validation_rows.shape[1]
-        for rows in self.validation_rows.split(VALIDATION_ROWS, dim=1):
-            yield self._batch(weight, rows, n_rows)
-
-    def _mean_one(self, rows: torch.Tensor) -> torch.Tensor | None:
-        """Return weights of mean 1 over some rows; None where all are equal.
-
-        So a batch's mean of weighted losses estimates the weighted mean without bias.
-        """
-        if self.weight is None:
-            return None
-        return self.weight / take(self.weight, rows).mean(dim=1, keepdim=True)
-
-    def _batch(
-        self, weight: torch.Tensor | None, rows: torch.Tensor, n_rows: int
-    ) -> CrossEntropyBatch:
-        """Gather rows of a step; weights are divided by `n_rows`."""
-        share: float | torch.Tensor = -1.0 / n_rows
-        if weight is not None:
-            share = take(weight, rows).unsqueeze(-1) * share
-        terms = [
-            (classes_first(take(term.targets, rows)) * share, term.temperature)
-            for term in self.terms
-        ]
-        return CrossEntropyBatch(take(self.x, rows), terms)
-
-    def narrowed(self, members: torch.Tensor) -> TrainingSet:
-        """Return the targets, weights and rows of some of the members."""
-
-        def of_members(values: torch.Tensor) -> torch.Tensor:
-            return values if len(values) == 1 else values[members]
-
-        return replace(
-            self,
-            terms=[
-                Term(
-                    of_members(t.targets), _member_temperatures(t.temperature, members)
-                )
-                for t in self.terms
-            ],
-            weight=None if self.weight is None else of_members(self.weight),
-            train_rows=of_members(self.train_rows),
-            validation_rows=(
-                None
-                if self.validation_rows is None
-                else of_members(self.validation_rows)
-            ),
-        )
 
 
 @dataclass
@@ -267,7 +133,9 @@ def train(
     watch = _Watch(n_members, settings, validated=data.validation_rows is not None)
     with torch_threads(N_THREADS), _shard_worker(stack, data, settings) as pool:
         if optimizer is None:
-            optimizer = AdamW(stack.parameters(), settings)
+            optimizer = AdamW(
+                stack.parameters(), settings.learning_rate, settings.weight_decay
+            )
         average = Average(stack.parameters()) if settings.averaging else None
         for _ in range(settings.max_iter):
             if hook is not None:
@@ -289,177 +157,8 @@ def train(
     return watch.history
 
 
-class Optimizer(Protocol):
-    """Moves parameters along the gradients that the stack has set."""
-
-    def step(self) -> None:
-        """Move the parameters that have a gradient."""
-
-    def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
-        """Go on with some members, whose parameters are `parameters`."""
-
-
-#: Step size and weight decay, and the lists of tensors that have them.
-_Group: TypeAlias = tuple[tuple[float, float], tuple[Any, ...]]
-
-
-class AdamW:
-    """AdamW (Loshchilov and Hutter 2019), one call of torch's fused kernel a step.
-
-    `torch.optim.AdamW` does the same; what it does around the kernel takes longer than
-    the kernel itself on small networks.
-
-    Parameters
-    ----------
-    parameters : list of tensor
-        What is trained.
-    settings : Settings
-        Step size and weight decay.
-    """
-
-    def __init__(self, parameters: list[torch.Tensor], settings: Settings) -> None:
-        import torch
-
-        self.parameters = parameters
-        self.first = [torch.zeros_like(p) for p in parameters]
-        self.second = [torch.zeros_like(p) for p in parameters]
-        self.steps = [
-            torch.zeros((), dtype=torch.float32, device=p.device) for p in parameters
-        ]
-        rates = settings.learning_rate, settings.weight_decay
-        # One entry for all members, or one for each: then a parameter has a row of each
-        # member, and its gradient stays where it is.
-        self.rates = list(
-            zip(*np.broadcast_arrays(*map(np.atleast_1d, rates)), strict=True)
-        )
-        self._groups = self._by_rates()
-
-    def step(self) -> None:
-        """Move the parameters that have a gradient."""
-        if self._groups:
-            for count in self.steps:
-                count += 1
-        for rates, tensors in self._groups or self._together():
-            _fused_adamw(*rates, *tensors)
-
-    def _together(self) -> list[_Group]:
-        """Return all tensors that have a gradient."""
-        states = zip(self.parameters, self.first, self.second, self.steps, strict=True)
-        moved = [(p, p.grad, *state) for p, *state in states if p.grad is not None]
-        for *_, count in moved:
-            count += 1
-        return [(self.rates[0], tuple(zip(*moved, strict=True)))] if moved else []
-
-    def _by_rates(self) -> list[_Group]:
-        """Return the rows of the members with the same rates; none if all have them."""
-        groups: dict[tuple[float, float], list[Any]] = {}
-        if len(self.rates) == 1:
-            return []
-        states = zip(self.parameters, self.first, self.second, self.steps, strict=True)
-        for p, first, second, count in states:
-            assert p.grad is not None
-            rows = zip(self.rates, p, p.grad, first, second, strict=True)
-            for rates, *row in rows:
-                groups.setdefault(rates, []).append((*row, count))
-        return [(rates, tuple(zip(*g, strict=True))) for rates, g in groups.items()]
-
-    def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
-        """Go on with some members, whose parameters are `parameters`."""
-        self.parameters = parameters
-        self.first = [moment[rows] for moment in self.first]
-        self.second = [moment[rows] for moment in self.second]
-        if len(self.rates) > 1:
-            self.rates = [self.rates[i] for i in rows.tolist()]
-        self._groups = self._by_rates()
-
-
-def _fused_adamw(learning_rate: float, weight_decay: float, *tensors: Any) -> None:
-    """Take a step: parameters, gradients, both moments and counts of steps."""
-    import torch
-
-    parameters, gradients, first, second, counts = tensors
-    torch._fused_adamw_(
-        parameters,
-        gradients,
-        first,
-        second,
-        [],
-        counts,
-        lr=learning_rate,
-        beta1=0.9,
-        beta2=0.999,
-        weight_decay=weight_decay,
-        eps=1e-8,
-        amsgrad=False,
-        maximize=False,
-    )
-
-
-class Average:
-    """The average of the parameters over the last steps.
-
-    Parameters
-    ----------
-    parameters : list of tensor
-        What is trained.
-    """
-
-    def __init__(self, parameters: list[torch.Tensor]) -> None:
-        self.parameters = parameters
-        self.means = [parameter.detach().clone() for parameter in parameters]
-        self.n_steps = 0
-
-    def update(self) -> None:
-        """Take the parameters after a step into account."""
-        import torch
-
-        self.n_steps += 1
-        share = averaging_share(self.n_steps)
-        with torch.no_grad():
-            torch._foreach_lerp_(self.means, self.parameters, share)
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Put the averages in the place of the parameters."""
-        present = [parameter.detach().clone() for parameter in self.parameters]
-        for parameter, mean in zip(self.parameters, self.means, strict=True):
-            parameter.detach().copy_(mean)
-        yield
-        for parameter, value in zip(self.parameters, present, strict=True):
-            parameter.detach().copy_(value)
-
-    def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
-        """Go on with some members, whose parameters are `parameters`."""
-        self.parameters = parameters
-        self.means = [mean[rows] for mean in self.means]
-
-
 def _averaged(average: Average | None) -> AbstractContextManager[None]:
     return nullcontext() if average is None else average.in_place()
-
-
-def averaging_share(n_steps: int) -> float:
-    r"""Return the share of the newest parameters in their average.
-
-    :math:`9 / (t + 8)`: polynomial-decay averaging, Section 4 of [1]_ with
-    :math:`\eta = 8`. About the last tenth of the steps counts, however many they are.
-
-    Parameters
-    ----------
-    n_steps : int
-        Steps t taken so far, at least 1.
-
-    Returns
-    -------
-    float
-        The share; 1 for the first.
-
-    References
-    ----------
-    .. [1] Shamir, Zhang, "Stochastic gradient descent for non-smooth optimization:
-           convergence results and optimal averaging schemes", ICML 2013.
-    """
-    return 9 / (n_steps + 8)
 
 
 def _epoch(
@@ -476,9 +175,7 @@ def _epoch(
 
     stack.training(True)
     # One number a member, added up on the device and read once, at the end.
-    loss = torch.zeros(
-        len(stack.training_members), dtype=data.x.dtype, device=data.x.device
-    )
+    loss = stack.parameters()[0].new_zeros(len(stack.training_members))
     with torch.no_grad():
         for batch, share in data.epoch(settings.batch_size, generators):
             loss.add_(stack.gradient(batch, pool), alpha=share)
@@ -502,8 +199,8 @@ def _narrow(
     """
     import torch
 
-    rows = torch.from_numpy(np.flatnonzero(going_on)).to(data.x.device)
     before = stack.parameters()
+    rows = torch.from_numpy(np.flatnonzero(going_on)).to(before[0].device)
     stack.narrow(rows)
     if all(old is new for old, new in zip(before, stack.parameters(), strict=True)):
         return data, generators
@@ -513,12 +210,6 @@ def _narrow(
     if len(generators) > 1:
         generators = [generators[int(i)] for i in np.flatnonzero(going_on)]
     return data.narrowed(rows), generators
-
-
-def _member_temperatures(
-    temperature: float | torch.Tensor, rows: torch.Tensor
-) -> float | torch.Tensor:
-    return temperature if isinstance(temperature, float) else temperature[rows]
 
 
 @contextmanager
@@ -533,7 +224,7 @@ def _shard_worker(
     import torch
 
     batch_size = min(settings.batch_size, data.train_rows.shape[1])
-    if data.x.device.type != "cpu" or stack.n_shards(batch_size) == 1:
+    if stack.parameters()[0].device.type != "cpu" or stack.n_shards(batch_size) == 1:
         yield None
         return
     with ThreadPoolExecutor(
@@ -600,54 +291,6 @@ class _Watch:
     def unfinished(self) -> NDArray[np.bool_]:
         """Members still training at the end that keep their last parameters."""
         return self.active & (not self.validated)
-
-
-def _batches(
-    rows: torch.Tensor, batch_size: int, generators: Sequence[torch.Generator]
-) -> Iterator[torch.Tensor]:
-    """Yield the rows of each step, shape (1 or G, at most batch_size).
-
-    The slices differ by at most one row: a tiny last batch would be a noisy step. When
-    all rows fit into one batch their order does not matter and is left alone.
-    """
-    import torch
-
-    n_rows = rows.shape[1]
-    n_batches = -(-n_rows // batch_size)
-    if n_batches == 1:
-        yield rows
-        return
-    orders = [torch.randperm(n_rows, generator=g) for g in generators]
-    order = torch.stack(orders).to(rows.device)
-    shuffled = rows.expand(len(order), -1).gather(1, order)
-    for i in range(n_batches):
-        yield shuffled[:, i * n_rows // n_batches : (i + 1) * n_rows // n_batches]
-
-
-def take(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Select rows of each member.
-
-    Parameters
-    ----------
-    values : tensor of shape (1 or G, n_samples, ...)
-        Shared by all members where the first axis has length 1.
-    rows : LongTensor of shape (1 or G, n_rows)
-        Likewise.
-
-    Returns
-    -------
-    tensor of shape (1 or G, n_rows, ...)
-        ``values[g, rows[g]]``.
-    """
-    import torch
-
-    if rows.shape[0] == 1:
-        return values.index_select(1, rows[0])
-    if values.shape[0] == 1:
-        flat = values[0].index_select(0, rows.reshape(-1))
-        return flat.view(*rows.shape, *values.shape[2:])
-    members = torch.arange(len(rows), device=rows.device)[:, None]
-    return values[members, rows]
 
 
 def _validate(stack: Stack, data: TrainingData) -> NDArray[np.float64] | None:

@@ -12,7 +12,9 @@ from numpy.testing import assert_allclose
 from sklearn.datasets import make_classification
 from torch import nn
 
+from skdistill import _device
 from skdistill._device import (
+    fits_on,
     has_bfloat16_products,
     resolve_device,
     seeded_torch_rng,
@@ -216,3 +218,32 @@ def test_bfloat16_is_what_torch_says_of_the_processor(answer, monkeypatch):
     assert has_bfloat16_products() is answer
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     assert has_bfloat16_products() is False
+
+
+def test_half_of_the_free_memory_of_a_gpu_is_for_data(monkeypatch):
+    asked = []
+
+    def mem_get_info(device):
+        asked.append(device)
+        return 1000, 5000
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
+    assert fits_on("cuda:1", 500)
+    assert not fits_on("cuda:1", 501)
+    assert asked == ["cuda:1"] * 2
+
+
+def test_what_is_in_host_memory_fits():
+    assert fits_on("cpu", 10**18)
+    assert fits_on("mps", 10**18)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("student", STUDENTS)
+def test_streamed_and_resident_data_agree_on_cuda(student, monkeypatch):
+    X, _ = data()
+    resident = fitted_on(student, "cuda")
+    monkeypatch.setattr(_device, "RESIDENT_SHARE", 0.0)
+    streamed = fitted_on(student, "cuda")
+    assert_allclose(streamed.predict_proba(X), resident.predict_proba(X), atol=1e-8)

@@ -11,9 +11,10 @@ from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
 
 import skdistill.students._mlp as mlp
-from skdistill import _stack, _training
+from skdistill import _optimizers, _stack, _training, _training_set
 from skdistill._stack import MLPStack, cross_entropy_and_slope
-from skdistill._training import Settings, Term, TrainingSet, train
+from skdistill._training import Settings, train
+from skdistill._training_set import Term, TrainingSet
 from skdistill.losses import distillation_loss
 from skdistill.students import MLPStudent
 from skdistill.students._base import Problem, objective_terms
@@ -395,7 +396,7 @@ def test_an_epoch_takes_every_row_once_in_slices_of_nearly_equal_size(
     rows = [rng.choice(500, n_rows, replace=False) for _ in range(n_members)]
     rows = torch.from_numpy(np.array(rows if own_rows else rows[:1]))
     gens = generators(range(n_members))
-    batches = list(_training._batches(rows, 16, gens))
+    batches = list(_training_set.shuffled_batches(rows, 16, gens))
     sizes = [batch.shape[1] for batch in batches]
     assert max(sizes) <= 16
     assert max(sizes) - min(sizes) <= 1
@@ -410,7 +411,8 @@ def test_the_next_epoch_has_another_order():
     rows = torch.arange(40)[None]
     gens = generators([0])
     first, second = (
-        torch.cat(list(_training._batches(rows, 16, gens)), dim=1) for _ in range(2)
+        torch.cat(list(_training_set.shuffled_batches(rows, 16, gens)), dim=1)
+        for _ in range(2)
     )
     assert not torch.equal(first, second)
 
@@ -420,7 +422,7 @@ def test_rows_that_fit_into_one_batch_are_left_in_order(n_rows):
     rows = torch.arange(n_rows).flip(0)[None]
     gens = generators([0])
     before = gens[0].get_state()
-    (batch,) = _training._batches(rows, 16, gens)
+    (batch,) = _training_set.shuffled_batches(rows, 16, gens)
     assert torch.equal(batch, rows)
     assert torch.equal(gens[0].get_state(), before)
 
@@ -468,7 +470,7 @@ def test_validation_rows_may_be_scored_in_parts(monkeypatch):
     data = training_set(3, validated=True)
     stack = make_stack(generators(range(3)))
     whole = _training._validate(stack, data)
-    monkeypatch.setattr(_training, "VALIDATION_ROWS", 7)
+    monkeypatch.setattr(_training_set, "VALIDATION_ROWS", 7)
     assert len(list(data.validation())) == 3
     assert_allclose(_training._validate(stack, data), whole, rtol=1e-12)
 
@@ -476,7 +478,7 @@ def test_validation_rows_may_be_scored_in_parts(monkeypatch):
 def test_weights_have_mean_one_over_the_training_rows():
     data = training_set(3)
     weight = data._mean_one(data.train_rows)
-    own = _training.take(weight, data.train_rows)
+    own = _training_set.take(weight, data.train_rows)
     assert_allclose(own.mean(dim=1), 1, rtol=1e-12)
     ratio = weight / data.weight
     assert_allclose(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-12)
@@ -783,11 +785,11 @@ def test_the_average_is_that_of_the_formula():
     rng = np.random.default_rng(0)
     steps = rng.normal(size=(40, 3, 5))
     parameter = torch.zeros(3, 5, dtype=torch.float64)
-    average = _training.Average([parameter])
+    average = _optimizers.Average([parameter])
     for values in steps:
         parameter.copy_(torch.from_numpy(values))
         average.update()
-    shares = [_training.averaging_share(t) for t in range(1, 41)]
+    shares = [_optimizers.averaging_share(t) for t in range(1, 41)]
     weights = [
         s * np.prod([1 - r for r in shares[t + 1 :]]) for t, s in enumerate(shares)
     ]

@@ -21,7 +21,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -146,10 +145,11 @@ def cosine_steps(n_steps: int) -> Iterator[None]:
         n_taken = 0
 
         def step(self) -> None:
+            size, weight_decay = self.rates[0]
             if self.n_taken == 0:
-                self.first_size = self.settings.learning_rate
+                self.first_size = size
             size = self.first_size * (1 + np.cos(np.pi * self.n_taken / n_steps)) / 2
-            self.settings = replace(self.settings, learning_rate=size)
+            self.rates = [(size, weight_decay)]
             self.n_taken += 1
             super().step()
 

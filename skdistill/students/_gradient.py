@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skdistill._device import resolve_device
+from skdistill._device import fits_on, resolve_device
 from skdistill._typing import FloatArray, IntArray
 from skdistill.students._base import BaseStudent, Iterations, Problem, Terms
 
@@ -170,19 +170,25 @@ class GradientStudent(BaseStudent):
         held_out: IntArray | None,
         device: str,
     ) -> Any:
-        """Move the problem to the device, as the loop wants it."""
+        """Return the problem as the loop wants it, on the device if it fits there."""
         import torch
 
         from skdistill._pairs import RankingSet
-        from skdistill._training import Term, TrainingSet
+        from skdistill._training_set import Term, TrainingSet
 
-        def floats(values: FloatArray) -> torch.Tensor:
+        dtype = self._parameter_dtype()
+        stacked = _stacked_terms(objectives, dtype)
+        n_numbers = inputs.size + sum(targets.size for targets, _ in stacked)
+        fits = fits_on(device, np.dtype(dtype).itemsize * n_numbers)
+        home = device if fits or problem.pairs is not None else "cpu"
+
+        def floats(values: FloatArray, where: str = home) -> torch.Tensor:
             # A copy where the type differs or the memory is read-only, as torch needs.
-            array = np.require(values, self._parameter_dtype(), requirements="W")
-            return torch.from_numpy(array).to(device)
+            array = np.require(values, dtype, requirements="W")
+            return torch.from_numpy(array).to(where)
 
         def rows(indices: IntArray) -> torch.Tensor:
-            return torch.from_numpy(indices).to(device)[None]
+            return torch.from_numpy(indices).to(home)[None]
 
         every = np.arange(len(problem.codes))
         train_rows = rows(every if held_out is None else np.delete(every, held_out))
@@ -202,14 +208,16 @@ class GradientStudent(BaseStudent):
         return TrainingSet(
             x=floats(inputs)[None],
             terms=[
-                Term(floats(targets), _temperatures(temperatures, floats))
-                for targets, temperatures in _stacked_terms(
-                    objectives, self._parameter_dtype()
+                Term(
+                    floats(targets),
+                    _temperatures(temperatures, lambda values: floats(values, device)),
                 )
+                for targets, temperatures in stacked
             ],
             weight=None if uniform else floats(weight)[None],
             train_rows=train_rows,
             validation_rows=validation_rows,
+            device=None if fits else device,
         )
 
     def _held_out_rows(

@@ -1,0 +1,188 @@
+"""What moves the parameters of a stack, and their average over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Optimizer(Protocol):
+    """Moves parameters along the gradients that the stack has set."""
+
+    def step(self) -> None:
+        """Move the parameters that have a gradient."""
+
+    def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
+        """Go on with some members, whose parameters are `parameters`."""
+
+
+#: Step size and weight decay, and the lists of tensors that have them.
+_Group: TypeAlias = tuple[tuple[float, float], tuple[Any, ...]]
+
+
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019), one call of torch's fused kernel a step.
+
+    `torch.optim.AdamW` does the same; what it does around the kernel takes longer than
+    the kernel itself on small networks.
+
+    Parameters
+    ----------
+    parameters : list of tensor
+        What is trained.
+    learning_rate : float or sequence of float
+        Step size, of all members or of each.
+    weight_decay : float or sequence of float
+        Decoupled weight decay, of all members or of each.
+    """
+
+    def __init__(
+        self,
+        parameters: list[torch.Tensor],
+        learning_rate: float | Sequence[float],
+        weight_decay: float | Sequence[float],
+    ) -> None:
+        import torch
+
+        self.parameters = parameters
+        self.first = [torch.zeros_like(p) for p in parameters]
+        self.second = [torch.zeros_like(p) for p in parameters]
+        self.steps = [
+            torch.zeros((), dtype=torch.float32, device=p.device) for p in parameters
+        ]
+        rates = learning_rate, weight_decay
+        # One entry for all members, or one for each: then a parameter has a row of each
+        # member, and its gradient stays where it is.
+        self.rates = list(
+            zip(*np.broadcast_arrays(*map(np.atleast_1d, rates)), strict=True)
+        )
+        self._groups = self._by_rates()
+
+    def step(self) -> None:
+        """Move the parameters that have a gradient."""
+        if self._groups:
+            for count in self.steps:
+                count += 1
+        for rates, tensors in self._groups or self._together():
+            _fused_adamw(*rates, *tensors)
+
+    def _together(self) -> list[_Group]:
+        """Return all tensors that have a gradient."""
+        states = zip(self.parameters, self.first, self.second, self.steps, strict=True)
+        moved = [(p, p.grad, *state) for p, *state in states if p.grad is not None]
+        for *_, count in moved:
+            count += 1
+        return [(self.rates[0], tuple(zip(*moved, strict=True)))] if moved else []
+
+    def _by_rates(self) -> list[_Group]:
+        """Return the rows of the members with the same rates; none if all have them."""
+        groups: dict[tuple[float, float], list[Any]] = {}
+        if len(self.rates) == 1:
+            return []
+        states = zip(self.parameters, self.first, self.second, self.steps, strict=True)
+        for p, first, second, count in states:
+            assert p.grad is not None
+            rows = zip(self.rates, p, p.grad, first, second, strict=True)
+            for rates, *row in rows:
+                groups.setdefault(rates, []).append((*row, count))
+        return [(rates, tuple(zip(*g, strict=True))) for rates, g in groups.items()]
+
+    def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
+        """Go on with some members, whose parameters are `parameters`."""
+        self.parameters = parameters
+        self.first = [moment[rows] for moment in self.first]
+        self.second = [moment[rows] for moment in self.second]
+        if len(self.rates) > 1:
+            self.rates = [self.rates[i] for i in rows.tolist()]
+        self._groups = self._by_rates()
+
+
+def _fused_adamw(learning_rate: float, weight_decay: float, *tensors: Any) -> None:
+    """Take a step: parameters, gradients, both moments and counts of steps."""
+    import torch
+
+    parameters, gradients, first, second, counts = tensors
+    torch._fused_adamw_(
+        parameters,
+        gradients,
+        first,
+        second,
+        [],
+        counts,
+        lr=learning_rate,
+        beta1=0.9,
+        beta2=0.999,
+        weight_decay=weight_decay,
+        eps=1e-8,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
+class Average:
+    """The average of the parameters over the last steps.
+
+    Parameters
+    ----------
+    parameters : list of tensor
+        What is trained.
+    """
+
+    def __init__(self, parameters: list[torch.Tensor]) -> None:
+        self.parameters = parameters
+        self.means = [parameter.detach().clone() for parameter in parameters]
+        self.n_steps = 0
+
+    def update(self) -> None:
+        """Take the parameters after a step into account."""
+        import torch
+
+        self.n_steps += 1
+        share = averaging_share(self.n_steps)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.means, self.parameters, share)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the averages in the place of the parameters."""
+        present = [parameter.detach().clone() for parameter in self.parameters]
+        for parameter, mean in zip(self.parameters, self.means, strict=True):
+            parameter.detach().copy_(mean)
+        yield
+        for parameter, value in zip(self.parameters, present, strict=True):
+            parameter.detach().copy_(value)
+
+    def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
+        """Go on with some members, whose parameters are `parameters`."""
+        self.parameters = parameters
+        self.means = [mean[rows] for mean in self.means]
+
+
+def averaging_share(n_steps: int) -> float:
+    r"""Return the share of the newest parameters in their average.
+
+    :math:`9 / (t + 8)`: polynomial-decay averaging, Section 4 of [1]_ with
+    :math:`\eta = 8`. About the last tenth of the steps counts, however many they are.
+
+    Parameters
+    ----------
+    n_steps : int
+        Steps t taken so far, at least 1.
+
+    Returns
+    -------
+    float
+        The share; 1 for the first.
+
+    References
+    ----------
+    .. [1] Shamir, Zhang, "Stochastic gradient descent for non-smooth optimization:
+           convergence results and optimal averaging schemes", ICML 2013.
+    """
+    return 9 / (n_steps + 8)

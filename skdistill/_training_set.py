@@ -1,0 +1,210 @@
+"""The rows that a stack is trained on, handed out in shuffled batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from skdistill._stack import Batch, CrossEntropyBatch, classes_first
+from skdistill._streaming import moved_ahead
+
+if TYPE_CHECKING:
+    import torch
+
+#: Validation rows that are scored at a time.
+VALIDATION_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Term:
+    """One soft cross-entropy of an objective.
+
+    Attributes
+    ----------
+    targets : tensor of shape (1 or G, n_samples, n_classes)
+        Non-negative; a row's sum is the weight of the term for that row.
+    temperature : float or tensor of shape (G, 1, 1)
+        Temperature of the student's logits in this term.
+    """
+
+    targets: torch.Tensor
+    temperature: float | torch.Tensor
+
+
+class TrainingData(Protocol):
+    """What the loop needs of the rows and of what is minimised over them."""
+
+    @property
+    def x(self) -> torch.Tensor:
+        """Inputs, shape (1 or G, n_samples, n_features)."""
+
+    @property
+    def train_rows(self) -> torch.Tensor:
+        """Rows to learn from, shape (1 or G, n_train)."""
+
+    @property
+    def validation_rows(self) -> torch.Tensor | None:
+        """Rows that decide when to stop; None: the training loss decides."""
+
+    def epoch(
+        self, batch_size: int, generators: Sequence[torch.Generator]
+    ) -> Iterator[tuple[Batch, float]]:
+        """Yield the batches of an epoch, each with its share of the epoch's loss."""
+
+    def validation(self) -> Iterator[Batch]:
+        """Yield batches of the validation rows, whose losses add up to the mean one."""
+
+    def narrowed(self, members: torch.Tensor) -> TrainingData:
+        """Return what is left once only some of the members are trained."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Rows with soft cross-entropies to be minimised over them.
+
+    A leading axis of length 1 means: shared by all members.
+
+    Attributes
+    ----------
+    x : tensor of shape (1, n_samples, n_features)
+        Inputs.
+    terms : sequence of Term
+        The objective is their sum.
+    weight : tensor of shape (1 or G, n_samples) or None
+        Row weights; only their ratios matter. None: all equal.
+    train_rows : LongTensor of shape (1 or G, n_train)
+        Rows to learn from.
+    validation_rows : LongTensor of shape (1 or G, n_validation) or None
+        Rows that decide when to stop; None: the training loss decides.
+    device : str or None, default=None
+        Where batches are needed, if that is not where the rows are.
+    """
+
+    x: torch.Tensor
+    terms: Sequence[Term]
+    weight: torch.Tensor | None
+    train_rows: torch.Tensor
+    validation_rows: torch.Tensor | None = None
+    device: str | None = None
+
+    def epoch(
+        self, batch_size: int, generators: Sequence[torch.Generator]
+    ) -> Iterator[tuple[Batch, float]]:
+        """Yield the batches of a pass over the training rows, with their shares."""
+        weight = self._mean_one(self.train_rows)
+        # The weights of a batch sum to 1 on average: its sum is its mean loss.
+        rows = shuffled_batches(self.train_rows, batch_size, generators)
+        batches = (self._batch(weight, r, r.shape[1]) for r in rows)
+        for batch in self._moved(batches):
+            yield batch, batch.x.shape[1] / self.train_rows.shape[1]
+
+    def validation(self) -> Iterator[Batch]:
+        """Yield the validation rows in batches that stay small beside the inputs."""
+        assert self.validation_rows is not None
+        weight = self._mean_one(self.validation_rows)
+        n_rows = self.validation_rows.shape[1]
+        parts = self.validation_rows.split(VALIDATION_ROWS, dim=1)
+        yield from self._moved(self._batch(weight, rows, n_rows) for rows in parts)
+
+    def _moved(self, batches: Iterator[CrossEntropyBatch]) -> Iterator[Batch]:
+        return batches if self.device is None else moved_ahead(batches, self.device)
+
+    def _mean_one(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Return weights of mean 1 over some rows; None where all are equal.
+
+        So a batch's mean of weighted losses estimates the weighted mean without bias.
+        """
+        if self.weight is None:
+            return None
+        return self.weight / take(self.weight, rows).mean(dim=1, keepdim=True)
+
+    def _batch(
+        self, weight: torch.Tensor | None, rows: torch.Tensor, n_rows: int
+    ) -> CrossEntropyBatch:
+        """Gather rows of a step; weights are divided by `n_rows`."""
+        share: float | torch.Tensor = -1.0 / n_rows
+        if weight is not None:
+            share = take(weight, rows).unsqueeze(-1) * share
+        terms = [
+            (classes_first(take(term.targets, rows)) * share, term.temperature)
+            for term in self.terms
+        ]
+        return CrossEntropyBatch(take(self.x, rows), terms)
+
+    def narrowed(self, members: torch.Tensor) -> TrainingSet:
+        """Return the targets, weights and rows of some of the members."""
+
+        def of_members(values: torch.Tensor) -> torch.Tensor:
+            return values if len(values) == 1 else values[members.to(values.device)]
+
+        return replace(
+            self,
+            terms=[
+                Term(
+                    of_members(t.targets), _member_temperatures(t.temperature, members)
+                )
+                for t in self.terms
+            ],
+            weight=None if self.weight is None else of_members(self.weight),
+            train_rows=of_members(self.train_rows),
+            validation_rows=(
+                None
+                if self.validation_rows is None
+                else of_members(self.validation_rows)
+            ),
+        )
+
+
+def _member_temperatures(
+    temperature: float | torch.Tensor, rows: torch.Tensor
+) -> float | torch.Tensor:
+    return temperature if isinstance(temperature, float) else temperature[rows]
+
+
+def shuffled_batches(
+    rows: torch.Tensor, batch_size: int, generators: Sequence[torch.Generator]
+) -> Iterator[torch.Tensor]:
+    """Yield the rows of each step, shape (1 or G, at most batch_size).
+
+    The slices differ by at most one row: a tiny last batch would be a noisy step. When
+    all rows fit into one batch their order does not matter and is left alone.
+    """
+    import torch
+
+    n_rows = rows.shape[1]
+    n_batches = -(-n_rows // batch_size)
+    if n_batches == 1:
+        yield rows
+        return
+    orders = [torch.randperm(n_rows, generator=g) for g in generators]
+    order = torch.stack(orders).to(rows.device)
+    shuffled = rows.expand(len(order), -1).gather(1, order)
+    for i in range(n_batches):
+        yield shuffled[:, i * n_rows // n_batches : (i + 1) * n_rows // n_batches]
+
+
+def take(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Select rows of each member.
+
+    Parameters
+    ----------
+    values : tensor of shape (1 or G, n_samples, ...)
+        Shared by all members where the first axis has length 1.
+    rows : LongTensor of shape (1 or G, n_rows)
+        Likewise.
+
+    Returns
+    -------
+    tensor of shape (1 or G, n_rows, ...)
+        ``values[g, rows[g]]``.
+    """
+    import torch
+
+    if rows.shape[0] == 1:
+        return values.index_select(1, rows[0])
+    if values.shape[0] == 1:
+        flat = values[0].index_select(0, rows.reshape(-1))
+        return flat.view(*rows.shape, *values.shape[2:])
+    members = torch.arange(len(rows), device=rows.device)[:, None]
+    return values[members, rows]
