@@ -91,9 +91,9 @@ def test_interval_is_that_of_nadeau_and_bengio():
 
 def test_few_test_rows_leave_fewer_degrees_of_freedom():
     gains = np.linspace(0, 1, 12)
-    got = gain_from_scores(scores(gains), n_train=48, n_test=12)
-    se = np.sqrt((1 / 12 + 12 / 48) * np.var(gains, ddof=1))
-    half = stats.t.ppf(0.95, 12 / 2 - 1) * se
+    got = gain_from_scores(scores(gains), n_train=96, n_test=24)
+    se = np.sqrt((1 / 12 + 24 / 96) * np.var(gains, ddof=1))
+    half = stats.t.ppf(0.95, 24 / 4 - 1) * se
     assert_allclose(got.log_loss.high - got.log_loss.estimate, half)
 
 
@@ -154,7 +154,7 @@ def test_splits_needed():
 
     def half(n):
         error = spread * np.sqrt(1 / n + 0.025)
-        return stats.t.ppf(0.95, min(n, 50) - 1) * error
+        return stats.t.ppf(0.95, min(n, 25) - 1) * error
 
     assert half(needed) < 0.1 <= half(needed - 1)
     assert f"or {needed} splits" in got.explain()

@@ -335,9 +335,11 @@ def _interval(
 def _degrees_of_freedom(n_splits: Any, n_test: float) -> Any:
     """Return fewer than the splits have where each scores few rows.
 
-    The means of few rows are skewed, and many splits of them say no more than a few do.
+    The means of few rows are skewed, and small where their spread is: with 8 test rows
+    and the usual degrees of freedom, a claim was wrong in 8 % of simulated cases in the
+    place of 5 %, see the benchmark of coverage.
     """
-    return np.maximum(np.minimum(n_splits, n_test / 2) - 1, 1)
+    return np.maximum(np.minimum(n_splits, n_test / 4) - 1, 1)
 
 
 def distillation_gain(
@@ -369,7 +371,7 @@ def distillation_gain(
     .. math::
         \bar d \pm t \sqrt{\Bigl(\frac1J + \frac{n_2}{n_1}\Bigr) s^2},
 
-    see :func:`corrected_resampled_interval`, here with :math:`\min(J, n_2 / 2) - 1`
+    see :func:`corrected_resampled_interval`, here with :math:`\min(J, n_2 / 4) - 1`
     degrees of freedom. The verdict is "helps" or "does not help" if the interval is on
     one side of `min_gain`, and else "cannot tell", with what it would take. At the
     level of 0.9 a claim is wrong with a probability of 0.05 at most.
