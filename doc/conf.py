@@ -57,7 +57,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"(__init__\.py|/_paper\.py|/benchmarks/)",
+    "ignore_pattern": r"^_",
     "nested_sections": False,
     "doc_module": ("skdistill",),
     "reference_url": {"skdistill": None},

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 
 from skdistill.students import MLPStudent
 
@@ -237,7 +238,8 @@ def report(experiment: Experiment, argv: Sequence[str] | None = None) -> list[Ve
     args = parser.parse_args(argv)
     n_trials = experiment.n_trials_full if args.full else experiment.n_trials
     n_trials = args.n_trials or n_trials
-    results = experiment.run(n_trials, args.random_state)
+    with threadpool_limits(1):  # problems as small as these are slower on two threads
+        results = experiment.run(n_trials, args.random_state)
     print(f"{experiment.section}: {n_trials} trials.\n")
     print(as_table(comparison(experiment.curves, results)), end="\n\n")
     verdicts = judge(experiment.criteria, results)

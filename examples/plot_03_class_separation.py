@@ -1,6 +1,6 @@
 """
 Does a perfect teacher matter when the classes are far apart? (Figure 8)
-=======================================================================
+========================================================================
 
 The gain of soft labels is the noise of the labels that they leave out. Where classes
 overlap there is much of it. Where they are far apart, the true probabilities are almost

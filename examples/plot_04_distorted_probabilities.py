@@ -1,6 +1,6 @@
 """
 Are two equally accurate teachers equally good? (Figure 3)
-=========================================================
+==========================================================
 
 A teacher with the true probabilities, and others with the same probabilities distorted:
 pushed to 0 and 1 (exponent below 1) or towards 1/2 (above 1), and never across 1/2. All

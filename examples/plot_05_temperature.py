@@ -1,6 +1,6 @@
 """
 Does a temperature that improves the teacher improve the student? (Figure 4)
-===========================================================================
+============================================================================
 
 A network that was trained for long is right more often than it is sure of it should be:
 its probabilities are too close to 0 and 1. A temperature above 1 repairs that without

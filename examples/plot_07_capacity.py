@@ -1,6 +1,6 @@
 """
 Can a more accurate teacher teach worse? (Figure 1)
-==================================================
+===================================================
 
 The larger the teacher, the more accurate it is; but from some size on it is ever more
 over-confident, and its log-loss on new rows rises again. If probabilities are what is
@@ -177,7 +177,9 @@ def plot(results):
 # ------
 # From the second width on the teachers become more accurate and their log-loss worse,
 # and the students become worse, by little: a student averages over what its teacher is
-# too sure of.
+# too sure of. It is no law. While this page was made, rounds of boosting were tried in
+# the place of widths. From 40 to 160 rounds their accuracy rose and their log-loss
+# turned as well, but a logistic student did not become worse, and this one only hardly.
 
 NOTES = """\
 The paper's six depths stand beside our six widths, from the smallest to the largest.

@@ -1,6 +1,6 @@
 """
 What does noise in the teacher's logits cost? (Figure 9)
-=======================================================
+========================================================
 
 The teacher's probabilities are the true ones, made wrong in two ways: noise of standard
 deviation ``sigma**2`` on the logit, and a share ``a`` of a fair coin,

@@ -1,6 +1,6 @@
 """
 Is a wrong temperature a wrong teacher? (Figure 13)
-==================================================
+===================================================
 
 The teacher's probabilities are the true ones at another temperature,
 ``sigmoid(logit / T)``. They are best at T = 1. The paper shows that its student is best

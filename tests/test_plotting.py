@@ -18,6 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 from skdistill import DistillationClassifier, DistillationClassifierCV
 from skdistill.datasets import make_class_overlap
 from skdistill.diagnostics import (
+    ConfidenceInterval,
     mixing_diagnostics,
     objective_variance,
     teacher_bias_variance,
@@ -284,7 +285,7 @@ def test_gain_is_a_paired_mean_with_student_s_interval(two_models, metric):
     y, proba = two_models
     baseline, student = proba["teacher"], proba["student"]
     display = ClassGainDisplay.from_predictions(
-        y, baseline, student, metric=metric, confidence_level=0.9
+        y, baseline, student, metric=metric, level=0.9
     )
     one_hot = np.eye(3)[y]
 
@@ -299,7 +300,8 @@ def test_gain_is_a_paired_mean_with_student_s_interval(two_models, metric):
     for i, rows in enumerate([y == 0, y == 1, y == 2, y >= 0]):
         assert display.gain[i] == pytest.approx(difference[rows].mean())
         interval = ttest_1samp(difference[rows], 0).confidence_interval(0.9)
-        assert display.gain[i] + display.half_width[i] == pytest.approx(interval.high)
+        ours = display.intervals[i]
+        assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high))
         assert display.n_rows[i] == rows.sum()
 
 
@@ -322,11 +324,16 @@ def test_gain_of_estimators(distilled, three_classes):
 
 
 def test_gain_says_on_which_side_of_zero_it_is():
-    display = ClassGainDisplay(["a", "b", "c"], [1, -1, 0.1, 0.2], [0.5] * 4, [9] * 4)
+    intervals = [
+        ConfidenceInterval(gain, 0.25, gain - 0.5, gain + 0.5, 0.9)
+        for gain in (1.0, -1.0, 0.1, 0.2)
+    ]
+    display = ClassGainDisplay(["a", "b", "c"], intervals, [9] * 4)
     _, ax = plt.subplots()
     assert display.plot(ax=ax).ax_ is ax
     markers = [c.lines[0].get_marker() for c in display.containers_]
     assert markers == [">", "<", "o", "o"]
+    assert ax.get_xlabel().endswith("90 % interval")
 
 
 def test_gain_of_weighted_rows():
@@ -339,12 +346,13 @@ def test_gain_of_weighted_rows():
     # Of ties the first class counts: the baseline names class 0 everywhere.
     np.testing.assert_allclose(display.gain, [-0.5, 0.0, -0.4])
     assert list(display.n_rows) == [3, 1, 4]
-    assert np.isnan(display.half_width[1])
+    assert display.intervals[1].high == np.inf
     equal = ClassGainDisplay.from_predictions(y, baseline, student)
     scaled = ClassGainDisplay.from_predictions(
         y, baseline, student, sample_weight=[7] * 5
     )
-    np.testing.assert_allclose(equal.half_width, scaled.half_width)
+    for one, other in zip(equal.intervals, scaled.intervals, strict=True):
+        assert (one.low, one.high) == pytest.approx((other.low, other.high))
 
 
 def test_gain_of_a_class_without_rows():
@@ -361,8 +369,8 @@ def test_gain_errors(two_models):
     teacher, student = proba["teacher"], proba["student"]
     with pytest.raises(ValueError, match="metric='f1' must be one of"):
         ClassGainDisplay.from_predictions(y, teacher, student, metric="f1")
-    with pytest.raises(ValueError, match=r"confidence_level=95 must be in \(0, 1\)"):
-        ClassGainDisplay.from_predictions(y, teacher, student, confidence_level=95)
+    with pytest.raises(ValueError, match="level"):
+        ClassGainDisplay.from_predictions(y, teacher, student, level=95)
     with pytest.raises(ValueError, match=r"y_true must have shape \(120,\)"):
         ClassGainDisplay.from_predictions(y[:-1], teacher, student)
     with pytest.raises(ValueError, match="baseline_proba has shape"):
@@ -607,5 +615,7 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     display = SearchSurfaceDisplay(np.zeros((1, 1, 2)), [1.0], [0.0])
     with pytest.raises(ImportError, match=r'pip install "skdistill\[plot\]"'):
         display.plot()
+    with pytest.raises(ImportError, match="BiasVarianceDisplay needs matplotlib"):
+        BiasVarianceDisplay.from_estimator({}, None, None, None, None)
     with pytest.raises(ImportError, match="ReliabilityDisplay needs matplotlib"):
         ReliabilityDisplay.from_predictions([0, 1], {"a": [[0.9, 0.1], [0.2, 0.8]]})

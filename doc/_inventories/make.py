@@ -55,6 +55,7 @@ SKLEARN = {
         ("sklearn.base.TransformerMixin", "class"),
         ("sklearn.base.clone", "function"),
         ("sklearn.calibration.CalibratedClassifierCV", "class"),
+        ("sklearn.calibration.CalibrationDisplay", "class"),
         ("sklearn.callback.ProgressBar", "class"),
         ("sklearn.callback.ScoringMonitor", "class"),
         ("sklearn.dummy.DummyClassifier", "class"),

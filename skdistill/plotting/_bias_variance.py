@@ -15,7 +15,13 @@ from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
 from skdistill._scoring import check_teacher, class_proba
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.diagnostics import BiasVariance, teacher_bias_variance
-from skdistill.plotting._base import COLOURS, score_name, several_axes, tidy
+from skdistill.plotting._base import (
+    COLOURS,
+    import_pyplot,
+    score_name,
+    several_axes,
+    tidy,
+)
 from skdistill.students._resolve import as_student
 
 
@@ -156,6 +162,7 @@ class BiasVarianceDisplay:
         ValueError
             If there are fewer than two parts, or a class has fewer rows than parts.
         """
+        import_pyplot(cls)  # before the fits: they may take long
         if not isinstance(teachers, Mapping) or not teachers:
             raise ValueError(f"teachers must map names to teachers, got {teachers!r}.")
         labels = column_or_1d(y)

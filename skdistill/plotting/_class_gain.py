@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student_t
 
+from skdistill._intervals import ConfidenceInterval, check_level, mean_interval
 from skdistill._scoring import class_proba
 from skdistill._typing import FloatArray, InputLike
 from skdistill.metrics import _check_pair, _check_weight, _encode
@@ -36,19 +37,18 @@ class ClassGainDisplay:
     ----------
     classes : ndarray of shape (n_classes,)
         Class labels.
-    gain : ndarray of shape (n_classes + 1,)
-        Mean gain of each class, and of all rows last. NaN for a class without rows.
-    half_width : ndarray of shape (n_classes + 1,)
-        Half of the width of the intervals. NaN where there are fewer than two rows.
+    intervals : list of ConfidenceInterval, one for each class and one more
+        Mean gain of each class, and of all rows last. NaN for a class without rows;
+        without ends where there are fewer than two.
     n_rows : ndarray of shape (n_classes + 1,)
         Rows of each class, and all.
     metric : {"accuracy", "log_loss", "brier"}, default="log_loss"
         What the gain is measured in.
-    confidence_level : float, default=0.95
-        Level of the intervals.
 
     Attributes
     ----------
+    gain : ndarray of shape (n_classes + 1,)
+        The mean gains.
     ax_ : matplotlib Axes
         The axes.
     figure_ : matplotlib Figure
@@ -76,19 +76,16 @@ class ClassGainDisplay:
     def __init__(
         self,
         classes: ArrayLike,
-        gain: ArrayLike,
-        half_width: ArrayLike,
+        intervals: Sequence[ConfidenceInterval],
         n_rows: ArrayLike,
         *,
         metric: str = "log_loss",
-        confidence_level: float = 0.95,
     ) -> None:
         self.classes = np.asarray(classes)
-        self.gain = np.asarray(gain, dtype=np.float64)
-        self.half_width = np.asarray(half_width, dtype=np.float64)
+        self.intervals = list(intervals)
+        self.gain = np.array([interval.estimate for interval in self.intervals])
         self.n_rows = np.asarray(n_rows)
         self.metric = metric
-        self.confidence_level = confidence_level
 
     @classmethod
     def from_estimator(
@@ -99,7 +96,7 @@ class ClassGainDisplay:
         *,
         baseline: Any,
         metric: str = "log_loss",
-        confidence_level: float = 0.95,
+        level: float = 0.95,
         sample_weight: ArrayLike | None = None,
         ax: Any = None,
     ) -> ClassGainDisplay:
@@ -117,8 +114,8 @@ class ClassGainDisplay:
             What it is compared with, such as the same student fitted on labels.
         metric : {"accuracy", "log_loss", "brier"}, default="log_loss"
             What the gain is measured in.
-        confidence_level : float, default=0.95
-            Level of the intervals, in (0, 1).
+        level : float, default=0.95
+            Confidence level of the intervals, in (0, 1).
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights.
         ax : matplotlib Axes or None, default=None
@@ -141,7 +138,7 @@ class ClassGainDisplay:
             *proba,
             labels=classes,
             metric=metric,
-            confidence_level=confidence_level,
+            level=level,
             sample_weight=sample_weight,
             ax=ax,
         )
@@ -155,7 +152,7 @@ class ClassGainDisplay:
         *,
         labels: ArrayLike | None = None,
         metric: str = "log_loss",
-        confidence_level: float = 0.95,
+        level: float = 0.95,
         sample_weight: ArrayLike | None = None,
         ax: Any = None,
     ) -> ClassGainDisplay:
@@ -174,8 +171,8 @@ class ClassGainDisplay:
             values of `y_true`.
         metric : {"accuracy", "log_loss", "brier"}, default="log_loss"
             What the gain is measured in.
-        confidence_level : float, default=0.95
-            Level of the intervals, in (0, 1).
+        level : float, default=0.95
+            Confidence level of the intervals, in (0, 1).
         sample_weight : array-like of shape (n_samples,), default=None
             Row weights.
         ax : matplotlib Axes or None, default=None
@@ -189,14 +186,11 @@ class ClassGainDisplay:
         Raises
         ------
         ValueError
-            If the data, `metric` or `confidence_level` are unusable.
+            If the data, `metric` or `level` are unusable.
         """
         if metric not in METRICS:
             raise ValueError(f"metric={metric!r} must be one of {list(METRICS)}.")
-        if not 0 < confidence_level < 1:
-            raise ValueError(
-                f"confidence_level={confidence_level!r} must be in (0, 1)."
-            )
+        level = check_level(level)
         baseline, student = _check_pair(
             baseline_proba, "baseline_proba", student_proba, "student_proba"
         )
@@ -211,20 +205,13 @@ class ClassGainDisplay:
         difference = _score(columns, student, metric) - _score(
             columns, baseline, metric
         )
-        members = [columns == k for k in range(student.shape[1])]
-        members.append(np.ones(len(columns), dtype=bool))
-        estimates = [
-            _mean_and_half_width(difference[rows], weight[rows], confidence_level)
-            for rows in members
-        ]
-        gain, half_width = zip(*estimates, strict=True)
+        members = [(columns == k) & (weight > 0) for k in range(student.shape[1])]
+        members.append(weight > 0)
         return cls(
             np.unique(y) if labels is None else labels,
-            gain,
-            half_width,
-            [int((weight[rows] > 0).sum()) for rows in members],
+            [_mean(difference[rows], weight[rows], level) for rows in members],
+            [int(rows.sum()) for rows in members],
             metric=metric,
-            confidence_level=confidence_level,
         ).plot(ax=ax)
 
     def plot(self, ax: Any = None) -> ClassGainDisplay:
@@ -252,7 +239,7 @@ class ClassGainDisplay:
         self.ax_.invert_yaxis()
         self.ax_.set_xlabel(
             f"{METRICS[self.metric]}, right of 0 is better; "
-            f"{100 * self.confidence_level:g} % interval"
+            f"{100 * self.intervals[0].level:g} % interval"
         )
         tidy(self.ax_)
         self.ax_.grid(visible=False, axis="y")
@@ -261,14 +248,16 @@ class ClassGainDisplay:
     def _draw(self, i: int) -> Any:
         """Draw one interval; colour and marker say on which side of 0 it lies."""
         colour, marker = GREY, "o"
-        if self.gain[i] > self.half_width[i]:
+        interval = self.intervals[i]
+        if interval.low > 0:
             colour, marker = BETTER, ">"
-        elif self.gain[i] < -self.half_width[i]:
+        elif interval.high < 0:
             colour, marker = WORSE, "<"
+        half = interval.high - interval.estimate
         return self.ax_.errorbar(
-            self.gain[i],
+            interval.estimate,
             i,
-            xerr=None if np.isnan(self.half_width[i]) else self.half_width[i],
+            xerr=half if np.isfinite(half) else None,
             color=colour,
             marker=marker,
             markersize=7,
@@ -288,21 +277,8 @@ def _score(columns: NDArray[Any], proba: FloatArray, metric: str) -> FloatArray:
     return -((proba**2).sum(axis=1) - 2 * label + 1)
 
 
-def _mean_and_half_width(
-    values: FloatArray, weight: FloatArray, confidence_level: float
-) -> tuple[float, float]:
-    """Return a weighted mean, and half of the width of its interval.
-
-    Weights count as how often a row stands for others: the size of the sample is the
-    squared sum of the weights over the sum of their squares.
-    """
-    total = weight.sum()
-    if total == 0:
-        return np.nan, np.nan
-    mean = float(values @ weight / total)
-    size = float(total**2 / (weight**2).sum())
-    if size <= 1:
-        return mean, np.nan
-    variance = float((values - mean) ** 2 @ weight / total) * size / (size - 1)
-    quantile = float(student_t.ppf(0.5 + confidence_level / 2, size - 1))
-    return mean, quantile * (variance / size) ** 0.5
+def _mean(values: FloatArray, weight: FloatArray, level: float) -> ConfidenceInterval:
+    """Return a mean with Student's interval; NaN where there is no row."""
+    if len(values) == 0:
+        return ConfidenceInterval(np.nan, np.nan, -np.inf, np.inf, level)
+    return mean_interval(values, weight, level)

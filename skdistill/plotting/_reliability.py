@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from numpy.typing import ArrayLike
 
+from skdistill._intervals import proportion_interval
 from skdistill._scoring import class_proba
 from skdistill._typing import FloatArray, InputLike
 from skdistill.metrics import _check_proba, _check_weight, _inner_edges, _targets
@@ -349,28 +349,19 @@ def _curve(
     right = targets[rows, columns].astype(np.float64)
     edges = _inner_edges(confidence, weight, n_bins, strategy)
     bins = np.digitize(confidence, edges, right=True)
-    mass = np.bincount(bins, weights=weight)
-    kept = mass > 0
-    mass = mass[kept]
-
-    def mean(values: FloatArray) -> FloatArray:
-        return np.bincount(bins, weights=weight * values)[kept] / mass
-
-    effective = mass**2 / np.bincount(bins, weights=weight**2)[kept]
-    prob_pred, prob_true, share = mean(confidence), mean(right), mass / mass.sum()
-    error = float(share @ np.abs(prob_true - prob_pred))
-    interval = _wilson_interval(prob_true, effective)
-    return ReliabilityCurve(prob_pred, prob_true, share, *interval, error)
-
-
-def _wilson_interval(
-    share: FloatArray, n: FloatArray
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return Wilson's 95 % interval of shares in samples of size n.
-
-    Unlike a share's standard error it is not empty at 0 and 1.
-    """
-    z = float(norm.ppf(0.975))
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2) * z / (1 + z**2 / n)
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+    members = [np.flatnonzero((bins == b) & (weight > 0)) for b in np.unique(bins)]
+    members = [rows for rows in members if len(rows)]
+    right_ones = [proportion_interval(right[m], weight[m], 0.95) for m in members]
+    prob_true = np.array([interval.estimate for interval in right_ones])
+    prob_pred = np.array(
+        [np.average(confidence[m], weights=weight[m]) for m in members]
+    )
+    share = np.array([weight[m].sum() for m in members]) / weight.sum()
+    return ReliabilityCurve(
+        prob_pred,
+        prob_true,
+        share,
+        np.array([interval.low for interval in right_ones]),
+        np.array([interval.high for interval in right_ones]),
+        float(share @ np.abs(prob_true - prob_pred)),
+    )
