@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_classification
+from sklearn.metrics import log_loss
 
 import skdistill.students._mlp as mlp
 from skdistill.students import LinearStudent, MLPStudent
@@ -180,19 +181,32 @@ def test_no_improvement_stops_the_training():
 def test_without_early_stopping_the_last_epoch_is_kept():
     X, y = data()
     recorder = Recorder(X)
-    student = clone(SMALL).set_callbacks(recorder).fit(X, y)
+    student = variant(SMALL, early_stopping=False).set_callbacks(recorder).fit(X, y)
     assert student.validation_scores_ is None
     assert student.best_validation_score_ is None
     assert_allclose(student.predict_proba(X), recorder.proba[-1], rtol=1e-12)
 
 
-@pytest.mark.parametrize(("n_samples", "stops"), [(490, False), (491, True)])
-def test_auto_holds_rows_out_where_they_are_at_least_fifty(n_samples, stops):
+@pytest.mark.parametrize(
+    ("n_samples", "fraction"),
+    [(49, None), (50, 0.2), (120, 0.2), (400, 0.125), (600, 0.1)],
+)
+def test_auto_holds_out_enough_rows_where_there_are_enough(n_samples, fraction):
     X, y = data(n_samples)
-    auto = variant(SMALL, max_iter=2).fit(X, y)
-    fixed = variant(SMALL, max_iter=2, early_stopping=stops).fit(X, y)
-    assert (auto.validation_scores_ is not None) == stops
+    auto = variant(SMALL, max_iter=2, early_stopping="auto").fit(X, y)
+    held_out = {"early_stopping": False}
+    if fraction is not None:
+        held_out = {"early_stopping": True, "validation_fraction": fraction}
+    fixed = variant(SMALL, max_iter=2, **held_out).fit(X, y)
+    assert (auto.validation_scores_ is None) == (fraction is None)
     assert_same_bytes(auto, fixed)
+
+
+def test_few_rows_do_not_make_a_network_over_confident():
+    X, y = make_classification(300, flip_y=0.3, random_state=0)
+    student = MLPStudent(random_state=0).fit(X[:120], y[:120])
+    proba = student.predict_proba(X[120:])
+    assert log_loss(y[120:], proba) < 0.75
 
 
 def test_a_class_of_a_single_row_is_learned_and_not_held_out():

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from skdistill._training import History
 
-#: ``early_stopping="auto"`` needs this many rows to judge an epoch by.
-MIN_VALIDATION_ROWS = 50
+#: ``early_stopping="auto"`` judges an epoch by at least so many rows where there are
+#: enough, by a fifth of the rows where there are not, and by none if that is below the
+#: smaller number. Small tables need it most: without it networks become over-confident.
+ENOUGH_VALIDATION_ROWS = 50
+MIN_VALIDATION_ROWS = 10
 
 #: Share of the log-loss that another seed may change.
 TRAINING_NOISE = 0.01
@@ -241,8 +244,10 @@ class GradientStudent(BaseStudent):
         eligible = np.flatnonzero(counts[codes] >= 2)
         n_classes = int((counts >= 2).sum())
         wanted = int(np.ceil(self.validation_fraction * len(codes)))
-        if self.early_stopping == "auto" and wanted < MIN_VALIDATION_ROWS:
-            return None
+        if self.early_stopping == "auto":
+            wanted = max(wanted, min(ENOUGH_VALIDATION_ROWS, len(codes) // 5))
+            if wanted < MIN_VALIDATION_ROWS:
+                return None
         n_held_out = max(wanted, n_classes)
         if n_classes == 0 or len(eligible) - n_held_out < n_classes:
             if self.early_stopping == "auto":

@@ -95,8 +95,9 @@ class MLPStudent(GradientStudent):
     early_stopping : bool or "auto", default="auto"
         Whether to hold out a stratified part of the rows, score it after each epoch,
         stop when it no longer improves, and keep the best epoch's parameters. "auto"
-        does so when that part has at least 50 rows. Without it the last epoch is kept,
-        and training stops when the training loss no longer improves.
+        does so from 50 rows on, and holds out up to a fifth of the rows to have 50 of
+        them. Without it the last epoch is kept, and training stops when the training
+        loss no longer improves.
     validation_fraction : float, default=0.1
         Share of rows held out by early stopping, in (0, 1); at least one row a class.
     n_iter_no_change : int, default=15
