@@ -145,11 +145,11 @@ def cosine_steps(n_steps: int) -> Iterator[None]:
         n_taken = 0
 
         def step(self) -> None:
-            size, weight_decay = self.rates[0]
+            ((size, decay),) = self.rates
             if self.n_taken == 0:
                 self.first_size = size
-            size = self.first_size * (1 + np.cos(np.pi * self.n_taken / n_steps)) / 2
-            self.rates = [(size, weight_decay)]
+            falling = (1 + np.cos(np.pi * self.n_taken / n_steps)) / 2
+            self.rates = [(self.first_size * falling, decay)]
             self.n_taken += 1
             super().step()
 
