@@ -192,21 +192,28 @@ class Front:
         -------
         outputs : tensor of shape (G, batch_size, n_out)
             Inputs and embeddings.
-        cosines : tensor of shape (1 or G, n_columns, batch_size, n_frequencies)
+        cosines : tensor of shape (1 or G, n_columns, n_frequencies, batch_size)
             What `backward` needs.
         """
         import torch
 
-        columns = x.index_select(2, self._columns).transpose(1, 2).unsqueeze(-1)
+        columns = x.index_select(2, self._columns).transpose(1, 2).unsqueeze(2)
         angles = torch.addcmul(
-            self._phases[:, None], columns, self._frequencies[:, None]
+            self._phases[:, :, None], columns, self._frequencies[:, :, None]
         )
         cosines = angles.cos_()
-        n_members, n_rows = len(parameters), x.shape[1]
-        # (G, n_columns, batch_size, n_outputs)
-        embedded = cosines.matmul(self.coefs(parameters))
-        flat = embedded.transpose(1, 2).reshape(n_members, n_rows, -1)
+        n_members, n_tables, n_rows = len(parameters), *x.shape[:2]
+        # Members of a table side by side: one product a column.
+        coefs = self._by_table(self.coefs(parameters), n_tables).permute(0, 2, 1, 4, 3)
+        embedded = coefs.reshape(*cosines.shape[:2], -1, self.shape[1]) @ cosines
+        by_row = embedded.view(*coefs.shape[:4], n_rows).permute(0, 2, 4, 1, 3)
+        flat = by_row.reshape(n_members, n_rows, -1)
         return torch.cat([x.expand(n_members, -1, -1), flat], dim=2), cosines
+
+    @staticmethod
+    def _by_table(values: torch.Tensor, n_tables: int) -> torch.Tensor:
+        """Give members (G, ...) an axis of the tables that they take their rows of."""
+        return values.view(n_tables, -1, *values.shape[1:])
 
     def backward(
         self,
@@ -223,7 +230,7 @@ class Front:
         ----------
         parameters : tensor of shape (G, n_parameters)
             Parameters of each member.
-        cosines : tensor of shape (1 or G, n_columns, batch_size, n_frequencies)
+        cosines : tensor of shape (1 or G, n_columns, n_frequencies, batch_size)
             What `forward` returned.
         slope : tensor of shape (G, batch_size, n_columns * n_outputs)
             Slope of the objective in the embeddings.
@@ -235,10 +242,12 @@ class Front:
             Where to write.
         """
         n_columns, _, n_outputs = self.shape
-        n_members, n_rows, _ = slope.shape
-        by_column = slope.reshape(n_members, n_rows, n_columns, n_outputs)
-        found = cosines.transpose(2, 3).matmul(by_column.transpose(1, 2))
-        self.coefs(gradient).copy_(found)
+        by_row = slope.view(*slope.shape[:2], n_columns, n_outputs)
+        by_column = self._by_table(by_row, len(cosines)).permute(0, 3, 1, 4, 2)
+        side_by_side = by_column.reshape(*cosines.shape[:2], -1, slope.shape[1])
+        found = side_by_side @ cosines.transpose(2, 3)
+        to_coefs = self._by_table(self.coefs(gradient), len(cosines))
+        to_coefs.copy_(found.view(*by_column.shape[:4], -1).permute(0, 2, 1, 4, 3))
         to_factors = (weight * to_weight).sum(dim=2).mul_(SCALE_STEP)
         gradient[:, self._n_coefs :].copy_(to_factors)
         to_weight *= self._factors(parameters)
