@@ -170,19 +170,15 @@ def brier_difference(
     Returns
     -------
     difference : ConfidenceInterval
-        Below 0 if the first is better. For out-of-fold probabilities the interval is
-        that of the teachers as they were fitted in the folds, on average [Bayle2020]_.
+        Below 0 if the first is better. The interval takes the probabilities as fixed.
+        Teachers that were fitted in the folds of a cross-validation vary as well, for
+        which :func:`teacher_report` makes it longer.
 
     Raises
     ------
     ValueError
         If shapes differ, rows are not probabilities, or a parameter is out of its
         range.
-
-    References
-    ----------
-    .. [Bayle2020] Bayle, Bayle, Janson and Mackey, "Cross-validation confidence
-       intervals for test error", NeurIPS 2020.
 
     Examples
     --------

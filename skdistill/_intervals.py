@@ -223,6 +223,30 @@ def proportion_interval(
     )
 
 
+def lengthen(interval: ConfidenceInterval, factor: float) -> ConfidenceInterval:
+    """Multiply standard error and length of an interval.
+
+    Parameters
+    ----------
+    interval : ConfidenceInterval
+        An interval.
+    factor : float
+        By what.
+
+    Returns
+    -------
+    ConfidenceInterval
+        Round the same estimate.
+    """
+    centre = interval.estimate
+    return replace(
+        interval,
+        standard_error=interval.standard_error * factor,
+        low=centre + factor * (interval.low - centre),
+        high=centre + factor * (interval.high - centre),
+    )
+
+
 def skewed_mean_interval(
     values: FloatArray, sample_weight: FloatArray, level: float
 ) -> ConfidenceInterval:

@@ -13,12 +13,14 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from skdistill._calibration import fit_temperature
+from skdistill._intervals import proportion_interval
 from skdistill.datasets import distort_proba, make_checkerboard, make_class_overlap
 from skdistill.diagnostics import (
     brier_decomposition,
     brier_difference,
     class_reliability,
     cross_fit_bias_variance,
+    empirical_risk,
     mixing_diagnostics,
     teacher_report,
 )
@@ -44,6 +46,12 @@ def report(rows):
 
 def by_name(report):
     return {one.name: one for one in report.teachers}
+
+
+def longer(interval):
+    """Ends of an interval for teachers of 5 folds: n_2 / n_1 is a quarter."""
+    half = np.sqrt(1.25) * (interval.high - interval.estimate)
+    return [interval.estimate - half, interval.estimate + half]
 
 
 # -- numbers ------------------------------------------------------------------------
@@ -83,8 +91,8 @@ def test_mixing_and_lead_are_against_the_student_out_of_fold(rows, report):
             of_report, of_function = getattr(one.mixing, name), getattr(expected, name)
             for part in ("estimate", "low", "high"):
                 assert_allclose(getattr(of_report, part), getattr(of_function, part))
-        lead = brier_difference(y, student, one.proba)
-        assert_allclose([one.lead.low, one.lead.high], [lead.low, lead.high])
+        lead = longer(brier_difference(y, student, one.proba))
+        assert_allclose([one.lead.low, one.lead.high], lead)
 
 
 def test_the_ranking_is_by_brier_score_with_paired_intervals(rows, report):
@@ -93,10 +101,8 @@ def test_the_ranking_is_by_brier_score_with_paired_intervals(rows, report):
     assert report.best is first
     assert first.scores.brier.estimate < second.scores.brier.estimate
     assert (first.behind.low, first.behind.high) == (0.0, 0.0)
-    expected = brier_difference(y, second.proba, first.proba)
-    assert_allclose(
-        [second.behind.low, second.behind.high], [expected.low, expected.high]
-    )
+    expected = longer(brier_difference(y, second.proba, first.proba))
+    assert_allclose([second.behind.low, second.behind.high], expected)
 
 
 def test_intervals_of_several_teachers_hold_at_once(rows):
@@ -155,6 +161,39 @@ def test_the_calibration_error_never_ranks(rows):
 
 
 # -- teachers -----------------------------------------------------------------------
+
+
+def test_intervals_are_longer_for_teachers_that_were_fitted(rows):
+    X, y, _ = rows
+    fitted = FrozenEstimator(GaussianNB().fit(X, y))
+    report = teacher_report(
+        {"given": fitted.predict_proba(X), "frozen": fitted, "fitted": GaussianNB()},
+        X,
+        y,
+        student=LinearStudent(),
+    )
+    found = by_name(report)
+    given, frozen = found["given"].scores, found["frozen"].scores
+    assert given == frozen
+    plain = empirical_risk(y, found["given"].proba, loss="brier")
+    assert_allclose([given.brier.low, given.brier.high], [plain.low, plain.high])
+    plain = empirical_risk(y, found["fitted"].proba, loss="brier")
+    brier = found["fitted"].scores.brier
+    assert_allclose([brier.low, brier.high], longer(plain))
+    share = proportion_interval(
+        (found["fitted"].proba.argmax(axis=1) == np.unique(y, return_inverse=True)[1])
+        * 1.0,
+        np.ones(len(y)),
+        0.95,
+    )
+    accuracy = found["fitted"].scores.accuracy
+    assert_allclose(
+        [accuracy.low, accuracy.high],
+        [
+            share.estimate + np.sqrt(1.25) * (end - share.estimate)
+            for end in (share.low, share.high)
+        ],
+    )
 
 
 def test_equal_classes_are_numbered_and_a_frozen_teacher_is_left_alone(rows):

@@ -3,14 +3,15 @@
 Data with known class probabilities is drawn over and over, and what the package prints
 is compared with the truth:
 
-1. intervals: how often they hold the truth, at 90 % and 95 %;
+1. intervals: how often they hold the truth, at 90 % and 95 %, for probabilities that
+   are given and for teachers that are cross-fitted;
 2. bounds: how often the risk is above them;
 3. the verdict of a distillation gain, for teachers that help, hurt and make no
    difference: coverage, false claims, and power, against the number of rows;
 4. the ranking of a teacher report: its rank correlation with the true squared distance
    of the teachers to the true probabilities, and with the true risk of their students.
 
-``--only intervals`` (bounds, verdict, ranking) runs one part.
+``--only intervals`` (cross-fits, bounds, verdict, ranking) runs one part.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from scipy.stats import spearmanr
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
-from sklearn.tree import DecisionTreeRegressor
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from skdistill.datasets import (
     distort_proba,
@@ -216,39 +217,93 @@ def cheapest() -> Any:
     return DummyClassifier(strategy="prior")
 
 
-def coverage_of_cross_fits(n_sets: int, n_rows: int) -> list[Any]:
-    """Brier difference of cross-fitted teachers, for the teachers of the folds."""
-    X_big, _, p_big = make_gaussians(20_000, random_state=1)
-    hits = []
-    for seed in range(n_sets):
-        X, y, _ = make_gaussians(n_rows, random_state=seed + 100)
-        probas, truth = np.empty((2, n_rows, 2)), np.zeros(2)
-        for train, test in StratifiedKFold(5).split(X, y):
-            for i, teacher in enumerate((GaussianNB(), LinearDiscriminantAnalysis())):
-                teacher.fit(X[train], y[train])
-                probas[i, test] = teacher.predict_proba(X[test])
-                squared = ((teacher.predict_proba(X_big) - p_big) ** 2).sum(axis=1)
-                truth[i] += squared.mean() * len(test) / n_rows
-        hits.append(
-            [
-                truth[0] - truth[1] in brier_difference(y, *probas, level=level)
-                for level in LEVELS
-            ]
-        )
-    return coverage_row(("Brier difference, cross-fitted", "2 classes", n_rows), hits)
-
-
 def print_intervals(args: Any) -> None:
     n_sets = _bench.pick(args, 1000, 200, 10)
     n_rows = _bench.pick(args, 400, 400, 60)
     rows = [
         *coverage_of_functions(n_sets, n_rows, truth_rows(args)),
         *coverage_of_reports(n_sets, n_rows, truth_rows(args)),
-        coverage_of_cross_fits(n_sets, n_rows // 2),
     ]
     print(f"Intervals: share (%) that holds the truth, {n_sets:,} data sets")
     headers = ("interval", "problem", "rows", "at 90 %", "at 95 %", "judged")
     _bench.print_table(headers, rows, left=2)
+
+
+def fold_teachers() -> dict[str, Any]:
+    """Return teachers that are alike and ones that are not."""
+    return {
+        "bayes": GaussianNB(),
+        "discriminant": LinearDiscriminantAnalysis(),
+        "shrunk": LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5),
+        "tree": DecisionTreeClassifier(max_depth=3, random_state=0),
+    }
+
+
+def true_fold_scores(X: Any, y: Any, new: tuple[Any, Any]) -> list[list[float]]:
+    """Return Brier score, log-loss and accuracy of each teacher of the folds."""
+    X_new, p_new = new
+    found = []
+    for train, _ in StratifiedKFold(5).split(X, y):
+        for teacher in fold_teachers().values():
+            q = teacher.fit(X[train], y[train]).predict_proba(X_new)
+            losses = (loss_vectors(q, n) for n in ("brier", "log_loss", "zero_one"))
+            found.append([(p_new * of_class).sum(axis=1).mean() for of_class in losses])
+    return list(np.reshape(found, (5, -1, 3)).mean(axis=0))
+
+
+def print_cross_fits(args: Any) -> None:
+    """Intervals of reports on teachers that are cross-fitted."""
+    n_sets = _bench.pick(args, 1000, 200, 6)
+    X_new, _, p_new = make_gaussians(_bench.pick(args, 4000, 4000, 500), random_state=1)
+    reports, truths = [], []
+    for seed in range(n_sets):
+        X, y, _ = make_gaussians(200, random_state=seed + 100)
+        truths.append(true_fold_scores(X, y, (X_new, p_new)))
+        reports.append(
+            [
+                teacher_report(
+                    fold_teachers(), X, y, student=cheapest(), cv=5, level=level
+                )
+                for level in LEVELS
+            ]
+        )
+    rows = cross_fit_rows(reports, np.mean(truths, axis=0))
+    print(f"Intervals of cross-fitted teachers: share (%) in {n_sets:,} data sets")
+    headers = ("interval", "teacher", "rows", "at 90 %", "at 95 %", "judged")
+    _bench.print_table(headers, rows, left=2)
+
+
+def cross_fit_rows(reports: list[list[Any]], truth: Any) -> Iterator[list[Any]]:
+    expected = dict(zip(fold_teachers(), truth, strict=True))
+    for name, (brier, log_loss, error) in expected.items():
+        of_name = [
+            [next(t for t in report.teachers if t.name == name) for report in both]
+            for both in reports
+        ]
+        for score, value in (
+            ("brier", brier),
+            ("log_loss", log_loss),
+            ("accuracy", 1 - error),
+        ):
+            hits = [[value in getattr(t.scores, score) for t in one] for one in of_name]
+            yield coverage_row((score.replace("_", "-"), name, 200), hits)
+        behind = [
+            [
+                brier - expected[report.best.name][0] in t.behind
+                for t, report in zip(one, both, strict=True)
+            ]
+            for one, both in zip(of_name, reports, strict=True)
+        ]
+        yield coverage_row(("behind the first", name, 200), behind)
+    order = sorted(expected, key=lambda name: expected[name][0])
+    ranks = [
+        [
+            all(t.ranks[0] <= order.index(t.name) + 1 <= t.ranks[1] for t in r.teachers)
+            for r in both
+        ]
+        for both in reports
+    ]
+    yield coverage_row(("ranks, all at once", "all", 200), ranks)
 
 
 # -- 2: bounds ----------------------------------------------------------------------
@@ -533,6 +588,7 @@ def print_ranking(args: Any) -> None:
 
 PARTS = {
     "intervals": print_intervals,
+    "cross-fits": print_cross_fits,
     "bounds": print_bounds,
     "verdict": print_verdicts,
     "ranking": print_ranking,

@@ -47,6 +47,21 @@ class CrossFit:
             return np.ones(len(self.rows.y))
         return self.rows.weight
 
+    @property
+    def lengthening(self) -> float:
+        r"""Factor of intervals of scores of estimators that were fitted in the folds.
+
+        .. math:: \sqrt{1 + n_2 / n_1}
+
+        with :math:`n_1` training and :math:`n_2` test rows of a fold. An interval of
+        independent rows takes what is scored as fixed, but the estimators vary with
+        their training rows. It is the correction of Nadeau and Bengio for the variance
+        of a mean over all rows, each scored once.
+        """
+        n_test = np.mean([len(test) for _, test in self.folds])
+        n_train = np.mean([len(train) for train, _ in self.folds])
+        return float(np.sqrt(1 + n_test / n_train))
+
     def proba(self, estimator: Estimator) -> FloatArray:
         """Return the probabilities of each row by an estimator that has not seen it.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from skdistill._calibration import fit_temperature
 from skdistill._intervals import (
     ConfidenceInterval,
     check_level,
+    lengthen,
     mean_interval,
     proportion_interval,
 )
@@ -27,6 +28,8 @@ from skdistill._reliability import (
     class_reliability,
 )
 from skdistill._risks import loss_vectors
+from skdistill._scoring import is_frozen
+from skdistill._soft_labels import resolve_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike
 from skdistill._validation import check_soft_labels
 from skdistill.diagnostics._cross_fit import CrossFit, open_cross_fit
@@ -379,7 +382,10 @@ def teacher_report(
 
     so this is what teachers are ranked by. Two teachers are told apart if the paired
     interval of their difference leaves out 0; the intervals hold for all pairs at
-    once (Bonferroni), and so do the ranks that they allow.
+    once (Bonferroni), and so do the ranks that they allow. Scores and differences are
+    those to expect of teachers fitted on as many rows as in the folds, :math:`n_1`; as
+    such teachers vary, intervals are longer than those of :math:`n` independent rows,
+    by :math:`\sqrt{1 + n_2 / n_1}` with :math:`n_2` test rows.
 
     Parameters
     ----------
@@ -470,17 +476,24 @@ def teacher_report(
     )
     student_proba = fit.proba(_reference(student, random_state))
     probas = {name: _proba(name, one, fit) for name, one in named.items()}
+    factors = {name: _factor(one, fit) for name, one in named.items()}
     losses = {name: _losses(fit, proba, rank_by) for name, proba in probas.items()}
-    scores = {name: _scores(fit, proba, level) for name, proba in probas.items()}
+    scores = {
+        name: _scores(fit, proba, level, factors[name])
+        for name, proba in probas.items()
+    }
     order = sorted(named, key=lambda name: getattr(scores[name], rank_by).estimate)
-    pairs = _comparisons(losses, fit.weight, level)
+    pairs = _comparisons(losses, fit.weight, level, factors)
     own_losses = _losses(fit, student_proba, rank_by)
     summaries = [
         TeacherSummary(
             name,
             scores[name],
             *_details(fit, probas[name], student_proba, level),
-            mean_interval(own_losses - losses[name], fit.weight, level),
+            lengthen(
+                mean_interval(own_losses - losses[name], fit.weight, level),
+                fit.lengthening,
+            ),
             pairs[name, order[0]],
             _ranks(name, order, pairs),
             variance_of_teacher(named[name], fit, variance_repeats),
@@ -490,7 +503,7 @@ def teacher_report(
     ]
     return TeacherReport(
         summaries,
-        _scores(fit, student_proba, level),
+        _scores(fit, student_proba, level, fit.lengthening),
         student_proba,
         fit.rows.classes,
         len(fit.rows.y),
@@ -556,12 +569,27 @@ def _losses(fit: CrossFit, proba: FloatArray, loss: str) -> FloatArray:
     return loss_vectors(proba, loss)[np.arange(len(proba)), fit.rows.codes]
 
 
-def _scores(fit: CrossFit, proba: FloatArray, level: float) -> ProbaScores:
+def _factor(teacher: Any, fit: CrossFit) -> float:
+    """Return by how much intervals are longer: not where the teacher was not fitted."""
+    fitted = hasattr(teacher, "fit") or not hasattr(teacher, "__array__")
+    if fitted and not is_frozen(resolve_teacher(teacher, fit.random_state)):
+        return fit.lengthening
+    return 1.0
+
+
+def _scores(
+    fit: CrossFit, proba: FloatArray, level: float, factor: float
+) -> ProbaScores:
     right = (proba.argmax(axis=1) == fit.rows.codes).astype(np.float64)
+    accuracy = lengthen(proportion_interval(right, fit.weight, level), factor)
     return ProbaScores(
-        proportion_interval(right, fit.weight, level),
-        mean_interval(_losses(fit, proba, "log_loss"), fit.weight, level),
-        mean_interval(_losses(fit, proba, "brier"), fit.weight, level),
+        replace(accuracy, low=max(accuracy.low, 0.0), high=min(accuracy.high, 1.0)),
+        *(
+            lengthen(
+                mean_interval(_losses(fit, proba, loss), fit.weight, level), factor
+            )
+            for loss in ("log_loss", "brier")
+        ),
     )
 
 
@@ -584,19 +612,19 @@ def _details(
 
 
 def _comparisons(
-    losses: dict[str, FloatArray], weight: FloatArray, level: float
+    losses: dict[str, FloatArray],
+    weight: FloatArray,
+    level: float,
+    factors: dict[str, float],
 ) -> dict[tuple[str, str], ConfidenceInterval]:
     """Return the paired interval of each pair, all of them right at once."""
     n_pairs = max(len(losses) * (len(losses) - 1) // 2, 1)
     each = 1 - (1 - level) / n_pairs
-    pairs = {
-        (name, name): mean_interval(np.zeros(len(weight)), weight, each)
-        for name in losses
-    }
-    for first, second in combinations(losses, 2):
-        difference = losses[first] - losses[second]
-        pairs[first, second] = mean_interval(difference, weight, each)
-        pairs[second, first] = mean_interval(-difference, weight, each)
+    pairs = {}
+    for first, second in product(losses, repeat=2):
+        difference = mean_interval(losses[first] - losses[second], weight, each)
+        longer = max(factors[first], factors[second])
+        pairs[first, second] = lengthen(difference, longer)
     return pairs
 
 
