@@ -57,7 +57,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"^_",
+    "ignore_pattern": r"^_",  # shared by the examples
     "nested_sections": False,
     "doc_module": ("skdistill",),
     "reference_url": {"skdistill": None},
