@@ -13,8 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples"
-NAMES = sorted(path.stem for path in FOLDER.glob("plot_0[2-9]_*.py"))
+NAMES = sorted(path.stem for path in FOLDER.glob("plot_[01][0-9]_*.py"))[1:]
 PAGE = ROOT / "doc" / "paper.rst"
+RANKING_PAGE = ROOT / "doc" / "benchmarks" / "ranking.rst"
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="needs a checkout")
 
@@ -83,6 +84,8 @@ RISING, TURNING = [0.6, 0.7, 0.71, 0.72, 0.73, 0.74], [1.2, 1.0, 1.1, 1.2, 1.3, 
 LOG_LOSS = [0.613, 0.324, 0.185, 0.144, 0.186, 0.305, 0.446]
 BRIER_13 = [0.053, 0.050, 0.045, 0.042, 0.049, 0.080, 0.133]
 LOW_AUC, HIGH_AUC = [0.53, 0.59, 0.72, 0.90, 0.995], [0.57, 0.64, 0.76, 0.92, 1.0]
+AUC_LABELS = [0.76, 0.80, 0.85, 0.86, 0.866]
+AUC_BAYES = [0.81, 0.84, 0.86, 0.867, 0.868]
 STUDENTS = ["linear, 400", "network, 400", "linear, 2000", "network, 2000"]
 AS_CLAIMED = {
     "plot_02_bayes_teacher": (
@@ -167,6 +170,19 @@ AS_CLAIMED = {
             {"10": [*PEAK[:6], 0.78]},
         ],
     ),
+    "plot_10_ranking_gaussians": (
+        {"one-hot": AUC_LABELS, "Bayes": AUC_BAYES},
+        [
+            {"one-hot": [0.82, *AUC_LABELS[1:]]},
+            {"Bayes": [*AUC_BAYES[:3], 0.855, 0.868]},
+            {"one-hot": [*AUC_LABELS[:4], 0.861]},
+            {"one-hot": [*AUC_LABELS[:4], 0.858], "Bayes": [*AUC_BAYES[:4], 0.86]},
+        ],
+    ),
+    "plot_11_ranking_images": (
+        {"labels": [0.905], "teacher": [0.909], "distilled": [0.912]},
+        [{"labels": [0.913]}],
+    ),
 }
 
 
@@ -226,7 +242,8 @@ def test_runs_from_any_folder(tmp_path):
 @pytest.mark.parametrize("example", NAMES, indirect=True)
 def test_the_summary_has_each_criterion(example):
     """The page of verdicts speaks of the criteria that the examples have."""
-    text = re.sub(r"\s+", " ", PAGE.read_text("utf-8"))
+    page = RANKING_PAGE if "ranking" in example.__name__ else PAGE
+    text = re.sub(r"\s+", " ", page.read_text("utf-8"))
     assert f"auto_examples/{example.__name__}" in text
     for criterion in example.EXPERIMENT.criteria:
         assert criterion.text in text
