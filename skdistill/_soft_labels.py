@@ -450,7 +450,7 @@ def _identity(teacher: Estimator) -> Any:
     """
     if isinstance(teacher, EnsembleTeacher):
         members = [_identity(member) for member in teacher.teachers_]
-        return members, teacher.weights
+        return members, teacher.weights_
     if isinstance(teacher, ModuleTeacher):
         state = teacher.module.state_dict().items()
         numbers = {name: value.cpu().numpy() for name, value in state}

@@ -15,7 +15,8 @@ from sklearn.base import (
     _fit_context,
     clone,
 )
-from sklearn.utils import indexable
+from sklearn.model_selection import StratifiedKFold
+from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import (
@@ -24,12 +25,14 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 from sklearn.utils.validation import (
+    _check_method_params,
     _num_samples,
     check_is_fitted,
     validate_data,
 )
 
 from skdistill._device import resolve_device
+from skdistill._mixture import fit_mixture_weights
 from skdistill._retrieval_predictions import average_soft_labels, ranked_soft_labels
 from skdistill._scoring import (
     check_teacher,
@@ -39,7 +42,7 @@ from skdistill._scoring import (
     warn_unknown_classes,
     weight_params,
 )
-from skdistill._typing import FloatArray, InputLike
+from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill._validation import (
     check_labels,
     check_weights,
@@ -53,6 +56,9 @@ __all__ = [
     "average_soft_labels",
     "ranked_soft_labels",
 ]
+
+#: Folds by which an ensemble's weights are learned.
+N_FOLDS = 5
 
 
 class ModuleTeacher(ClassifierMixin, BaseEstimator):
@@ -230,8 +236,11 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
     ----------
     teachers : list of estimators
         Classifiers with `predict_proba` or `decision_function`.
-    weights : array-like of shape (n_teachers,) or None, default=None
-        Non-negative weights v; None means equal ones.
+    weights : array-like of shape (n_teachers,), "log-loss" or None, default=None
+        Non-negative weights v; None means equal ones. "log-loss" learns them: each
+        member is cross-fitted on five folds, and the convex weights with the lowest
+        log-loss of the mixture on the labels are taken, of members that have not seen
+        these. Frozen members are scored as they are: fit them on other rows.
 
     Attributes
     ----------
@@ -239,6 +248,8 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         Sorted class labels.
     teachers_ : list of estimators
         The fitted members.
+    weights_ : ndarray of shape (n_teachers,)
+        The weights used; they sum to 1.
     n_features_in_ : int
         Number of features seen in `fit`, if X has any.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -259,7 +270,7 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: dict[str, Any] = {
         "teachers": [list, tuple],
-        "weights": ["array-like", None],
+        "weights": ["array-like", StrOptions({"log-loss"}), None],
     }
 
     def __init__(self, teachers: Any, *, weights: Any = None) -> None:
@@ -309,6 +320,11 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         if sample_weight is not None:
             sample_weight = check_weights(sample_weight, X, codes)
         params = self._member_params(sample_weight)
+        self.weights_ = self._normalised_weights()
+        if self._learns_weights():
+            weight = np.ones(len(y)) if sample_weight is None else sample_weight
+            proba = self._label_proba(X, y, codes, params)
+            self.weights_ = fit_mixture_weights(proba, weight)
         self.teachers_ = [
             clone(teacher).fit(X, y, **member_params)
             for teacher, member_params in zip(self.teachers, params, strict=True)
@@ -351,9 +367,42 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
             check_teacher(teacher)
         self._normalised_weights()
 
+    def _learns_weights(self) -> bool:
+        return isinstance(self.weights, str)
+
+    def _label_proba(
+        self,
+        X: InputLike,
+        y: NDArray[Any],
+        codes: IntArray,
+        params: list[dict[str, Any]],
+    ) -> FloatArray:
+        """Return each member's out-of-fold probability of each row's label."""
+        n_folds = min(N_FOLDS, int(np.bincount(codes).max()))
+        if n_folds < 2:
+            raise ValueError(
+                "weights='log-loss' needs a class with two rows at least, to score "
+                "rows that the members have not seen."
+            )
+        folds = list(StratifiedKFold(n_folds).split(codes, codes))
+        proba = np.zeros((len(y), len(self.teachers)))
+        for m, (teacher, fit_params) in enumerate(
+            zip(self.teachers, params, strict=True)
+        ):
+            for train, test in folds:
+                member = clone(teacher)
+                given = _check_method_params(X, params=fit_params, indices=train)
+                member.fit(_safe_indexing(X, train), y[train], **given)
+                known = np.isin(y[test], member.classes_)
+                rows, classes = test[known], np.unique(member.classes_)
+                scored, _ = class_proba(member, _safe_indexing(X, rows), classes)
+                column = np.searchsorted(classes, y[rows])
+                proba[rows, m] = scored[np.arange(len(rows)), column]
+        return proba
+
     def _normalised_weights(self) -> FloatArray:
         n_teachers = len(self.teachers)
-        if self.weights is None:
+        if self.weights is None or self._learns_weights():
             return np.full(n_teachers, 1.0 / n_teachers)
         weights = np.asarray(self.weights, dtype=np.float64)
         fits = weights.shape == (n_teachers,)
@@ -382,9 +431,7 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         (X,) = indexable(X)
         proba = np.zeros((_num_samples(X), len(self.classes_)))
-        for teacher, weight in zip(
-            self.teachers_, self._normalised_weights(), strict=True
-        ):
+        for teacher, weight in zip(self.teachers_, self.weights_, strict=True):
             member, missing = class_proba(teacher, X, self.classes_)
             warn_unknown_classes(missing, self.classes_, type(teacher).__name__)
             proba += weight * member

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from reference import choice as reference
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
@@ -15,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from stubs import LoggedTeacher, n_fits
 
 from skdistill import DistillationClassifier
 from skdistill._choice import (
@@ -30,8 +32,6 @@ from skdistill._soft_labels import LabelledRows, Stage
 from skdistill.augmentation import munge, swap_neighbors
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
 from skdistill.students._base import Problem, objective_terms
-from tests.reference import choice as reference
-from tests.stubs import LoggedTeacher, n_fits
 
 KEYS = {
     "source",

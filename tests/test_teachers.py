@@ -11,12 +11,13 @@ from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 from stubs import (
     BrokenTeacher,
     LabelTeacher,
@@ -28,6 +29,7 @@ from stubs import (
 from torch import nn
 
 from skdistill import DistillationClassifier, SoftLabelTransformer
+from skdistill._mixture import fit_mixture_weights
 from skdistill.students import LinearStudent
 from skdistill.teachers import EnsembleTeacher, ModuleTeacher
 
@@ -451,3 +453,75 @@ def test_a_failed_fit_leaves_an_earlier_ensemble_usable(three_classes):
         teacher.fit(np.full((10, 3), np.nan), y[:10])
     assert teacher.n_features_in_ == 4
     assert_array_equal(teacher.predict_proba(X), before)
+
+
+# -- learned weights ----------------------------------------------------------------
+
+
+def mixture_loss(weights, proba, sample_weight):
+    return -sum(
+        w * np.log(sum(v * p for v, p in zip(weights, row, strict=True)))
+        for w, row in zip(sample_weight, proba, strict=True)
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_other_mixture_is_better(seed):
+    rng = np.random.default_rng(seed)
+    proba, sample_weight = rng.uniform(0.01, 1, (40, 3)), rng.exponential(size=40)
+    found = fit_mixture_weights(proba, sample_weight)
+    assert_allclose(found.sum(), 1)
+    best = mixture_loss(found, proba, sample_weight)
+    for other in rng.dirichlet(np.ones(3), 200):
+        assert mixture_loss(other, proba, sample_weight) >= best - 1e-6
+
+
+def test_mixture_of_two_in_closed_form():
+    """Two kinds of rows: a v + b at the first, c v + d at the second."""
+    proba = np.array([[0.9, 0.5]] * 2 + [[0.1, 0.5]])
+    # d/dv [2 log(.5 + .4 v) + log(.5 - .4 v)] = 0 at v = 1 / (3 * .8).
+    assert_allclose(fit_mixture_weights(proba, np.ones(3)), [5 / 12, 7 / 12], atol=1e-6)
+
+
+def test_a_mixture_leaves_out_what_does_not_help():
+    proba = np.array([[0.8, 0.1, 0.0]] * 10)
+    assert_allclose(fit_mixture_weights(proba, np.ones(10)), [1, 0, 0], atol=1e-6)
+    nothing = np.zeros((4, 2))
+    assert_allclose(fit_mixture_weights(nothing, np.ones(4)), [0.5, 0.5])
+
+
+def test_learned_weights_prefer_the_member_that_does_not_overfit(three_classes):
+    X, y = three_classes
+    members = [DecisionTreeClassifier(random_state=0), GaussianNB()]
+    teacher = EnsembleTeacher(members, weights="log-loss").fit(X, y)
+    assert_allclose(teacher.weights_.sum(), 1)
+    assert teacher.weights_[1] > 0.8
+    folds = StratifiedKFold(5)
+    scored = [
+        cross_val_predict(m, X, y, cv=folds, method="predict_proba")[np.arange(120), y]
+        for m in members
+    ]
+    expected = fit_mixture_weights(np.column_stack(scored), np.ones(120))
+    assert_allclose(teacher.weights_, expected)
+    proba = sum(
+        w * m.predict_proba(X) for w, m in zip(expected, teacher.teachers_, strict=True)
+    )
+    assert_allclose(teacher.predict_proba(X), proba)
+
+
+def test_learned_weights_take_sample_weights_and_frozen_members(three_classes):
+    X, y = three_classes
+    frozen = FrozenEstimator(GaussianNB().fit(X, y))
+    weight = np.where(y == 0, 3.0, 1.0)
+    members = [frozen, DecisionTreeClassifier(max_depth=2, random_state=0)]
+    teacher = EnsembleTeacher(members, weights="log-loss")
+    plain = teacher.fit(X, y).weights_
+    assert not np.allclose(plain, teacher.fit(X, y, weight).weights_)
+    distilled = DistillationClassifier(teacher, LinearStudent(), mixing_weight=0.5)
+    assert distilled.fit(X, y).predict_proba(X).shape == (120, 3)
+
+
+def test_learned_weights_need_rows_to_score():
+    teacher = EnsembleTeacher([GaussianNB()], weights="log-loss")
+    with pytest.raises(ValueError, match="needs a class with two rows"):
+        teacher.fit([[0.0], [1.0]], [0, 1])

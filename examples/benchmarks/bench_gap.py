@@ -355,6 +355,7 @@ def key(line: dict[str, Any]) -> tuple[Any, ...]:
 def run(args: argparse.Namespace, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     """Yield the lines of all cells; those that are in the file are not run again."""
     known = {key(line): line for line in read(args.results)}
+    start = perf_counter()
     for cell in cells:
         wanted = {
             name: key({**asdict(cell), "student": name}) for name in args.students
@@ -363,6 +364,8 @@ def run(args: argparse.Namespace, cells: Sequence[Cell]) -> Iterator[dict[str, A
         for name, identity in wanted.items():
             if identity in known:
                 yield known[identity]
+                continue
+            if perf_counter() - start > 60 * args.minutes:
                 continue
             data = data or load(cell, args.data)
             line = None
@@ -568,6 +571,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="file of lines to go on with")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--cells", action="store_true", help="print each cell, too")
+    parser.add_argument(
+        "--minutes", type=float, default=np.inf, help="start nothing after these"
+    )
     parser.add_argument("--part", default="1/1", help="which part of the cells")
     parser.add_argument("--tables", nargs="+")
     parser.add_argument("--rows", nargs="+", type=int)
