@@ -30,6 +30,9 @@ from skdistill.teachers import EnsembleTeacher
 pytestmark = pytest.mark.filterwarnings(
     # Some checks pass classes of a single row on purpose.
     "ignore:The classes .* have a single row each:UserWarning",
+    # By the choice between labels and soft labels, of checks' data: noise, few rows.
+    "ignore:The teacher:UserWarning",
+    "ignore:mixing_weight='auto' cannot choose:UserWarning",
     # LogisticRegression, as a teacher, on unscaled checks' data.
     "ignore::sklearn.exceptions.ConvergenceWarning",
 )
@@ -99,6 +102,10 @@ ESTIMATORS = {
     "EnsembleTeacher": (EnsembleTeacher([LOGISTIC, GaussianNB()]), None),
     "DistillationClassifier": (
         DistillationClassifier(GaussianNB(), LinearStudent(), mixing_weight=0.5),
+        None,
+    ),
+    "DistillationClassifier, chosen": (
+        DistillationClassifier(GaussianNB(), LinearStudent(), cv=3),
         None,
     ),
     "DistillationClassifier, linear student": (

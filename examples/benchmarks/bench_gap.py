@@ -587,7 +587,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     small = args.quick or args.tiny
     real = REAL if args.data and not small else ()
     sizes: dict[str, tuple[Any, Any, Any]] = {
-        "tables": ((*BUNDLED, *real), BUNDLED, BUNDLED[:1]),
+        "tables": ((*BUNDLED, *real), BUNDLED, BUNDLED[1:]),
         "rows": ((1000, 5000, 20000), (300,), (120,)),
         "noise": ((0.0, 0.3), (0.0, 0.3), (0.3,)),
         "teachers": (TEACHERS, TEACHERS[:1], TEACHERS[:1]),
