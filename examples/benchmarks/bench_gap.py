@@ -168,8 +168,9 @@ def _take(X: Any, rows: Any) -> Any:
 
 def _hashes(X: Any) -> list[bytes]:
     if hasattr(X, "iloc"):
-        rows = X.astype(str).agg("\x1f".join, axis=1)
-        return [row.encode() for row in rows]
+        from pandas.util import hash_pandas_object
+
+        return [number.tobytes() for number in hash_pandas_object(X, index=False)]
     if X.ndim == 1:
         return [text.encode() for text in X]
     return [hashlib.blake2b(np.ascontiguousarray(row).tobytes()).digest() for row in X]
