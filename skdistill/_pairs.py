@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from skdistill._stack import Batch
 
+#: Up to this many pairs across are compared one by one; of more, only sums are taken.
+DIRECT_PAIRS = 2**18
+
 
 @dataclass(frozen=True)
 class RankingSet:
@@ -185,8 +188,10 @@ class PairBatch:
 
     def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the risk (1,) of the pairs across and its slope in the logits."""
+        half = logits.shape[1] // 2
+        if half**2 > DIRECT_PAIRS:
+            return self._summed(half).loss_and_slope(logits)
         scores = logits[:, :, 1] - logits[:, :, 0]
-        half = scores.shape[1] // 2
         margins = scores[:, :half, None] - scores[:, None, half:]
         losses, slopes = _margin_losses(margins, self.risk.surrogate)
         # Rows whose mean loss is emphasised: negatives in a push, else positives.
@@ -195,6 +200,15 @@ class PairBatch:
         slopes = slopes * factors / half**2
         to_scores = _concatenate([slopes.sum(dim=2), -slopes.sum(dim=1)], dim=1)
         return values.mean(dim=(1, 2)), _to_logits(to_scores)
+
+    def _summed(self, half: int) -> AllPairsBatch:
+        """Return the same pairs as those of rows that are surely of one class."""
+        import torch
+
+        is_positive = torch.arange(2 * half) < half
+        return AllPairsBatch(
+            self.x, is_positive.double(), (~is_positive).double(), self.risk
+        )
 
     def _emphasised(self, mean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return g of mean losses and its derivative, as `PairRisk` has them."""

@@ -3,6 +3,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
+from skdistill import _pairs
 from skdistill._bipartite import PairRisk
 from skdistill._pairs import AllPairsBatch, PairBatch, RankingSet, systematic_sample
 
@@ -70,6 +71,19 @@ def test_drawn_rows_are_the_pairs_across(surrogate, emphasis):
         strict=True,
     ):
         assert_allclose(got, want, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("emphasis", EMPHASES, ids=str)
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_in_large_batches_only_sums_are_taken(surrogate, emphasis, monkeypatch):
+    risk = PairRisk(surrogate, **emphasis)
+    batch = PairBatch(torch.zeros(1, 300, 1, dtype=torch.float64), risk)
+    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 300, 2)))
+    direct = batch.loss_and_slope(logits)
+    monkeypatch.setattr(_pairs, "DIRECT_PAIRS", 150**2 - 1)
+    monkeypatch.setattr(_pairs, "_margin_losses", None)
+    for got, want in zip(batch.loss_and_slope(logits), direct, strict=True):
+        assert_allclose(got, want, rtol=1e-8, atol=1e-12)
 
 
 def test_rows_that_fit_into_one_batch_are_all_compared():

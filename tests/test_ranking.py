@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import bipartite as reference
 from scipy.sparse import csr_array
@@ -265,6 +266,25 @@ def test_the_validation_score_is_minus_the_risk_of_held_out_rows(batch_size, rar
     scores = fitted.decision_function(X[held_out])
     value, _ = PairRisk().value_and_slope(scores, 1.0 * y[held_out], 1.0 - y[held_out])
     assert_allclose(fitted.best_validation_score_, -value, rtol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("batch_size", [None, 128])
+def test_cuda_and_cpu_rank_alike(batch_size, rare):
+    X, y = rare
+    scores = []
+    for device in ("cuda", "cpu"):
+        student = MLPStudent(
+            (8,),
+            batch_size=batch_size,
+            max_iter=5,
+            device=device,
+            dtype="float64",
+            random_state=0,
+        )
+        scores.append(ranker(student=student).fit(X, y).decision_function(X))
+    assert_allclose(*scores, atol=1e-4)
 
 
 def test_the_same_seed_gives_the_same_scores(rare):

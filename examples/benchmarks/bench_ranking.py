@@ -68,6 +68,13 @@ DIFFERENCES = (
     (PUSH, RANKER),
     (TOP, RANKER),
 )
+#: A plain network: what is compared is how it is trained, not what it is made of.
+PLAIN = {
+    "numeric_embedding": None,
+    "averaging": False,
+    "learning_rate_init": 0.002,
+    "weight_decay": 1e-4,
+}
 METRICS = ("AUC", "average precision", "precision at 1 %")
 
 
@@ -109,7 +116,7 @@ def new_student(name: str, X: Any, seed: int) -> Any:
     """Return a student that takes the table."""
     student = LinearStudent()
     if name == "MLP":
-        student = MLPStudent((32,), random_state=seed)
+        student = MLPStudent((32,), random_state=seed, **PLAIN)
     if not hasattr(X, "columns"):
         return make_pipeline(StandardScaler(), student)
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
@@ -293,6 +300,7 @@ def measure_growth(kind: str, n_rows: int, n_features: int) -> dict[str, float]:
             early_stopping=False,
             tol=0.0,
             random_state=0,
+            **PLAIN,
         )
         surrogate = kind.split(", ")[-1]
         ranker = DistillationRanker(student=student, surrogate=surrogate)
