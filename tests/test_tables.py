@@ -134,6 +134,29 @@ def test_the_numbers_of_a_table_by_hand():
     assert_array_equal(encoder.transform(new), [[3, 1, 0, 0, 0]])
 
 
+def test_the_columns_of_the_result_have_names(monkeypatch):
+    monkeypatch.setattr(tables, "MAX_LEVELS", 2)
+    monkeypatch.setattr(tables, "N_BUCKETS", 2)
+    frame = pd.DataFrame(
+        {"c": ["b", None, "a"], "x": [1.0, 3.0, np.nan], "d": [*"rst"]}
+    )
+    encoder, table = encode(frame)
+    names = encoder.get_feature_names_out(frame.columns)
+    assert names.tolist() == [
+        "x",
+        "x_missing",
+        "c_a",
+        "c_b",
+        "c_missing",
+        "d_r",
+        "d_s",
+        "d_bucket0",
+        "d_bucket1",
+    ]
+    assert encoder.transform(table).shape == (3, len(names))
+    assert encoder.get_feature_names_out()[0] == "x1"
+
+
 def test_a_missing_number_is_the_centre_also_where_none_was_missing():
     frame = pd.DataFrame({"x": [1.0, 3.0, 5.0], "c": ["a", "b", None]})
     gap = pd.DataFrame({"x": [np.nan], "c": [None]})

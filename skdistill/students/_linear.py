@@ -43,6 +43,9 @@ class LinearStudent(BaseStudent):
     share one row of coefficients, the log-odds of ``classes_[1]``. On labels the result
     is that of :class:`sklearn.linear_model.LogisticRegression` with the same `C`.
 
+    Tables may be raw: numbers stay as they are, a missing one becomes the mean of its
+    column and an indicator tells, and the levels of a category are zeros and ones.
+
     Parameters
     ----------
     C : float, default=1.0
@@ -62,8 +65,11 @@ class LinearStudent(BaseStudent):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Sorted class labels.
-    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
-        Coefficients.
+    encoder_ : object
+        Turns a raw table into the numbers that have coefficients:
+        ``encoder_.transform(X)``, ``encoder_.get_feature_names_out(names)``.
+    coef_ : ndarray of shape (1, n_inputs) or (n_classes, n_inputs)
+        Coefficients; of a table of numbers, none of them missing, one a feature.
     intercept_ : ndarray of shape (1,) or (n_classes,)
         Intercepts.
     n_iter_ : int

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from sklearn.utils import check_array
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.stats import _weighted_percentile
@@ -478,6 +479,31 @@ class TableEncoder:
         if len(self.categorical_):
             out[self._ones(X if columns is None else columns)] = 1.0
         return out
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Return the names of the columns of the result.
+
+        Parameters
+        ----------
+        input_features : sequence of str or None, default=None
+            Names of the columns of the table; None stands for x0, x1 and so on.
+
+        Returns
+        -------
+        ndarray of shape (n_out_,)
+            Such as "age", "age_missing", "city_Bergen", "city_missing", "id_bucket3".
+        """
+        if input_features is None:
+            n_features = len(self.numeric_) + len(self.categorical_)
+            input_features = [f"x{i}" for i in range(n_features)]
+        numeric = [input_features[i] for i in self.numeric_]
+        names = [*numeric, *(f"{numeric[k]}_missing" for k in self.missing_)]
+        for j, i in enumerate(self.categorical_):
+            endings = list(self.levels_[j])
+            endings += ["missing"] if self.missing_level_[j] else []
+            endings += [f"bucket{k}" for k in range(self.buckets_[j])]
+            names += [f"{input_features[i]}_{ending}" for ending in endings]
+        return np.array(names, dtype=object)
 
     def transform_sparse(self, X: InputLike) -> sp.csr_matrix:
         """Return a table as a sparse matrix of numbers.
