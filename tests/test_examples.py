@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -204,6 +205,38 @@ def test_verdicts_pass_on_the_claim_and_fail_without_it(example):
         assert not all(v.passed for v in bad)
         failed |= [not v.passed for v in bad]
     assert failed.all()
+
+
+def test_full_takes_the_trials_of_the_paper(paper, capsys):
+    counts = []
+
+    def run(n_trials, random_state):
+        counts.append((n_trials, random_state))
+        return {"a": np.zeros((n_trials, 1))}
+
+    experiment = paper.Experiment(
+        section="Test",
+        run=run,
+        curves=[paper.Curve("a", "a", [1], [0.1])],
+        criteria=[paper.Criterion("a", lambda r: r["a"].mean(), lambda v: v == 0)],
+        plot=lambda results: None,
+        n_trials=3,
+        n_trials_full=7,
+    )
+    for argv in ([], ["--full"], ["--n-trials", "2", "--random-state", "5"]):
+        paper.report(experiment, argv)
+    assert counts == [(3, 0), (7, 0), (2, 5)]
+    assert "| a        | 1       | 0.100 | 0.000 | 0.0000     | -0.100     |" in (
+        capsys.readouterr().out
+    )
+
+
+def test_the_displays_are_drawn(capsys):
+    page = runpy.run_path(str(FOLDER / "plot_10_displays.py"))
+    drawn = [value for value in page.values() if hasattr(value, "figure_")]
+    assert len(drawn) == 6
+    assert "gain over all classes: " in capsys.readouterr().out
+    plt.close("all")
 
 
 def test_estimates_have_bootstrap_standard_errors(paper):

@@ -143,7 +143,7 @@ class LossCurveDisplay:
             self.ax_.set_yscale("log")
         self.ax_.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
         self.ax_.xaxis.get_major_locator().set_params(integer=True)
-        self.ax_.legend(frameon=False)
+        self.ax_.legend(framealpha=0.8, edgecolor="none")
         tidy(self.ax_)
         return self
 

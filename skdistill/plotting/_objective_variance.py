@@ -245,7 +245,7 @@ class ObjectiveVarianceDisplay:
             xlabel="number of rows N",
             ylabel="mean squared error of the objective (nats²)",
         )
-        self.ax_.legend(frameon=False)
+        self.ax_.legend(framealpha=0.8, edgecolor="none")
         tidy(self.ax_)
         return self
 
