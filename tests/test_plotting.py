@@ -52,7 +52,7 @@ def two_models(three_classes, soft_labels):
 @pytest.fixture(scope="module")
 def distilled(three_classes):
     X, y = three_classes
-    student = MLPStudent((8,), max_iter=15, random_state=0)
+    student = MLPStudent((8,), max_iter=15, early_stopping=False, random_state=0)
     clf = DistillationClassifier(
         GaussianNB(), student, keep_teacher=True, cv=3, mixing_weight=0.5
     )
@@ -407,7 +407,7 @@ def test_loss_curves_of_students(distilled, three_classes):
 
 def test_loss_curves_of_a_list_and_of_a_pipeline(three_classes):
     X, y = three_classes
-    student = MLPStudent((4,), max_iter=3, random_state=0)
+    student = MLPStudent((4,), max_iter=3, early_stopping=False, random_state=0)
     pipeline = make_pipeline(StandardScaler(), student).fit(X, y)
     clf = DistillationClassifier(
         GaussianNB(), make_pipeline(StandardScaler(), student), cv=2, mixing_weight=0.5
