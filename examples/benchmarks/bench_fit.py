@@ -317,10 +317,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--data", help="an .npz file with X and y, instead of synthetic"
     )
     parser.add_argument("--widths", type=int, nargs="+", help="units of both layers")
+    parser.add_argument("--epochs", type=int, help="passes over the rows")
     args = parser.parse_args(argv)
     _bench.print_machine(args)
     n_samples = _bench.pick(args, 50_000, 12_500, 700)
-    epochs = _bench.pick(args, 10, 2, 1)
+    epochs = args.epochs or _bench.pick(args, 10, 2, 1)
     repeats = _bench.pick(args, 3, 3, 1)
     product_size = _bench.pick(args, 2048, 2048, 256)
     widths = args.widths or _bench.pick(args, (32, 64, 256, 512), (32, 64, 256), (8,))
