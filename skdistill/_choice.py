@@ -26,6 +26,7 @@ from skdistill.students._base import (
     label_terms,
     objective_terms,
 )
+from skdistill.students._linear import LinearStudent
 
 #: Where soft labels come from.
 LABELS, OUT_OF_FOLD, IN_SAMPLE, GIVEN = "labels", "out-of-fold", "in-sample", "given"
@@ -301,7 +302,12 @@ def _trained(
     students: dict[Candidate, BaseStudent] = {}
     for group in groups.values():
         problem, terms = recipe.problems(group, material)
-        fitted = student._fit_many(problem, terms)
+        if isinstance(student, LinearStudent):
+            # Not each from the last one's solution: a solver that stops early would
+            # have gone further with the later ones.
+            fitted = BaseStudent._fit_many(student, problem, terms)
+        else:
+            fitted = student._fit_many(problem, terms)
         students.update(zip(group, fitted, strict=True))
     return [students[candidate] for candidate in candidates]
 

@@ -281,6 +281,18 @@ def test_a_fixed_weight_has_no_candidates(three_classes):
     assert not hasattr(distilled, "candidates_")
 
 
+@pytest.mark.filterwarnings("ignore:LinearStudent did not reach tol")
+def test_a_solver_that_stops_early_favours_no_candidate(three_classes):
+    """Soft labels that are the labels gain nothing, whatever was solved before."""
+    X, y = three_classes
+    given = np.eye(3)[y]
+    with pytest.warns(UserWarning, match="soft labels are the labels"):
+        distilled = DistillationClassifier(student=LinearStudent(max_iter=3)).fit(
+            X, y, soft_labels=given
+        )
+    assert_allclose(distilled.candidates_["gain"], 0, atol=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore:The teacher:UserWarning")
 def test_labels_alone_are_the_student_without_a_teacher():
     X, y, X_test, _ = noisy(300)

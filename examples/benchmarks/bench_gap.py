@@ -170,7 +170,7 @@ def _hashes(X: Any) -> list[bytes]:
     if hasattr(X, "iloc"):
         from pandas.util import hash_pandas_object
 
-        return [number.tobytes() for number in hash_pandas_object(X, index=False)]
+        return [bytes(str(n), "ascii") for n in hash_pandas_object(X, index=False)]
     if X.ndim == 1:
         return [text.encode() for text in X]
     return [hashlib.blake2b(np.ascontiguousarray(row).tobytes()).digest() for row in X]
@@ -252,7 +252,12 @@ def make_teacher(cell: Cell, X: Any, n_trees: int) -> Any:
 
 def make_student(name: str, cell: Cell, X: Any) -> Any:
     if name == "linear":
-        return LinearStudent()
+        as_it_is = sp.issparse(X) or hasattr(X, "iloc")
+        return (
+            LinearStudent()
+            if as_it_is
+            else make_pipeline(StandardScaler(), LinearStudent())
+        )
     if name == "tree":
         tree = DecisionTreeClassifier(max_depth=8, random_state=cell.seed)
         return make_pipeline(*encoder(X), tree) if hasattr(X, "iloc") else tree
