@@ -26,9 +26,9 @@ from skdistill.students import (
     ModuleStudent,
 )
 from skdistill.students import _tables as tables
+from skdistill.students._columns import check_table
 from skdistill.students._tables import (
     TableEncoder,
-    check_table,
     robust_scale,
     smooth_clip,
     weighted_quantiles,

@@ -20,7 +20,8 @@ from sklearn.utils.extmath import safe_sparse_dot
 
 from skdistill._typing import FloatArray, InputLike
 from skdistill.students._base import BaseStudent, Iterations, Problem, Terms
-from skdistill.students._tables import TableEncoder, check_table
+from skdistill.students._columns import check_table
+from skdistill.students._tables import TableEncoder
 
 #: Rows predicted at a time, so that float32 inputs are never all copied to float64.
 CHUNK_ROWS = 4096

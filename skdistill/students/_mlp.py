@@ -26,8 +26,9 @@ from skdistill._front import (
 from skdistill._stack import ACTIVATIONS, MLPStack, activate_in_place
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent, Problem, Terms
+from skdistill.students._columns import check_table
 from skdistill.students._gradient import GradientStudent
-from skdistill.students._tables import TableEncoder, check_table
+from skdistill.students._tables import TableEncoder
 
 if TYPE_CHECKING:
     import torch

@@ -6,25 +6,24 @@ category, string and object columns become one column for each frequent level.
 
 from __future__ import annotations
 
-import numbers
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils import check_array
-from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.stats import _weighted_percentile
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _check_n_features,
-    validate_data,
-)
 
 from skdistill._typing import FloatArray, InputLike, IntArray
-from skdistill._validation import check_not_empty
+from skdistill.students._columns import (
+    columns_of,
+    has_missing,
+    is_numeric,
+    is_plain,
+    levels_of,
+    numbers_of,
+)
 
 #: Levels of a category that get a column of their own. The rarer ones of a column with
 #: more share `N_BUCKETS`, so that an identifier with thousands of levels stays small.
@@ -39,194 +38,6 @@ TAIL = 0.05
 
 #: Largest values that `smooth_clip` returns.
 CLIP = 5.0
-
-
-# -- what a table is -----------------------------------------------------------------
-
-
-def check_table(
-    estimator: Any, X: InputLike, *, reset: bool, accept_sparse: bool = False
-) -> Any:
-    """Check an input that may be a raw table; plain numbers become a float array.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Remembers the features, or knows them.
-    X : {array-like, data frame, sparse matrix} of shape (n_samples, n_features)
-        What the user passed.
-    reset : bool
-        Whether to remember the features; otherwise they are compared.
-    accept_sparse : bool, default=False
-        Whether sparse matrices, of finite numbers, are taken.
-
-    Returns
-    -------
-    {ndarray, csr matrix, data frame} of shape (n_samples, n_features)
-        A float array, with NaN where values are missing. Where columns are no numbers,
-        the data frame itself, or an array of objects.
-
-    Raises
-    ------
-    ValueError
-        As scikit-learn's own checks, and for dates.
-    """
-    table = None if sp.issparse(X) else _as_table(X)
-    if table is None:
-        checked = validate_data(
-            estimator,
-            X,
-            reset=reset,
-            accept_sparse="csr" if accept_sparse else False,
-            dtype=[np.float64, np.float32],
-            order="C",
-            ensure_all_finite=True if sp.issparse(X) else "allow-nan",
-        )
-        if not estimator._takes_missing and _has_missing(checked):
-            raise ValueError(
-                "Input X contains NaN, and the teacher of this student takes no "
-                "missing values. Impute them in a Pipeline, or use a teacher that does."
-            )
-        return checked
-    check_not_empty(table)
-    _check_feature_names(estimator, X, reset=reset)
-    _check_n_features(estimator, table, reset=reset)
-    return table
-
-
-def _has_missing(X: InputLike) -> bool:
-    """Whether numbers are missing; a sum is NaN if one is, and needs no memory."""
-    if sp.issparse(X):
-        return False
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isnan(X.sum()))
-
-
-def _as_table(X: InputLike) -> InputLike | None:
-    """Return X as a frame or an array of objects; None where it is plain numbers."""
-    if _is_frame(X):
-        return None if all(_is_number_type(dtype) for dtype in X.dtypes) else X
-    try:
-        array = np.asarray(X)
-    except ValueError:  # rows of different lengths: for scikit-learn to tell
-        return None
-    if array.ndim != 2 or array.dtype.kind not in "OUSMm":
-        return None
-    if array.dtype.kind in "Mm":
-        raise _dates("X")
-    objects = np.asarray(X, dtype=object)
-    types = set(map(type, objects.ravel()))
-    return None if all(issubclass(t, _NUMBERS) for t in types) else objects
-
-
-_NUMBERS = (numbers.Number, np.bool_)
-
-
-def _is_frame(X: InputLike) -> bool:
-    return hasattr(X, "columns") and hasattr(X, "dtypes")
-
-
-def _columns(X: InputLike) -> list[Any]:
-    """Return the columns of a frame, or of an array of objects."""
-    if isinstance(X, np.ndarray):
-        return list(X.T)
-    if hasattr(X, "get_columns"):  # polars
-        columns: list[Any] = X.get_columns()
-        return columns
-    return [column for _, column in X.items()]
-
-
-def _is_number_type(dtype: Any) -> bool:
-    """Whether columns of a type are numbers or booleans, whatever their values."""
-    kind = getattr(dtype, "kind", None)
-    if kind is None:  # polars
-        return bool(dtype.is_numeric() or str(dtype) == "Boolean")
-    return kind in "biufc"
-
-
-def _is_numeric(column: Any, i: int) -> bool:
-    """Whether a column holds numbers or booleans, and nothing else but missing ones."""
-    dtype = column.dtype
-    if _is_number_type(dtype):
-        return True
-    temporal = getattr(dtype, "is_temporal", None)  # polars
-    if getattr(dtype, "kind", "") in "Mm" if temporal is None else temporal():
-        raise _dates(f"Column {getattr(column, 'name', i)!r} of X")
-    if not isinstance(dtype, np.dtype):  # category, string
-        return False
-    types = set(map(type, np.asarray(column)))
-    return all(issubclass(t, _NUMBERS) or _is_missing_type(t) for t in types)
-
-
-def _is_missing_type(kind: type) -> bool:
-    return kind is type(None) or kind.__name__ == "NAType"
-
-
-def _dates(name: str) -> ValueError:
-    return ValueError(
-        f"{name} holds dates or durations. Turn them into numbers first, such as the "
-        "days since a date, the month or the hour."
-    )
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or is_scalar_nan(value) or is_pandas_na(value)
-
-
-def _numbers_of(column: Any) -> FloatArray:
-    """Return a column as float64, NaN where a value is missing."""
-    dtype = column.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
-        found: FloatArray = np.asarray(column, dtype=np.float64)
-        if np.isinf(found).any():
-            raise ValueError(
-                "Input X contains infinity or a value too large for dtype('float64')."
-            )
-        return found
-    if isinstance(dtype, np.dtype):
-        values = [np.nan if _is_missing(v) else v for v in np.asarray(column)]
-        column = np.array(values, dtype=np.float64)
-    floats: FloatArray = check_array(
-        column, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan"
-    )
-    return floats
-
-
-def _text(value: Any) -> str | None:
-    """Return the level that a value is; None if it is missing.
-
-    A whole number is the same level whatever its type, so that integers among missing
-    values, which pandas holds as floats, are those without.
-    """
-    if type(value) is str:
-        return value
-    if _is_missing(value):
-        return None
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
-class _Levels(NamedTuple):
-    """A column as codes; a code is a position in `texts`, where None is missing."""
-
-    codes: IntArray
-    texts: list[str | None]
-
-
-def _levels_of(column: Any) -> _Levels:
-    """Return the levels of a column and where they are."""
-    values = getattr(column, "array", column)
-    if hasattr(values, "categories"):  # pandas; -1 is the code of missing values
-        codes, categories = values.codes.astype(np.intp), values.categories
-        if len(codes) >= len(categories):
-            return _Levels(codes, [*map(_text, categories.tolist()), None])
-        texts = [None if code < 0 else _text(categories[code]) for code in codes]
-        return _Levels(np.arange(len(codes)), texts)
-    found: dict[str | None, int] = {}
-    everything = map(_text, np.asarray(values, dtype=object))
-    codes = [found.setdefault(text, len(found)) for text in everything]
-    return _Levels(np.array(codes, dtype=np.intp), list(found))
 
 
 # -- formulas ------------------------------------------------------------------------
@@ -384,10 +195,10 @@ class TableEncoder:
         """
         uniform = sample_weight.min() == sample_weight.max()
         weight = None if uniform else sample_weight
-        columns = None if _is_plain(X) else _columns(X)
+        columns = None if is_plain(X) else columns_of(X)
         numeric = np.ones(X.shape[1], dtype=bool)
         if columns is not None:
-            numeric[:] = [_is_numeric(column, i) for i, column in enumerate(columns)]
+            numeric[:] = [is_numeric(column, i) for i, column in enumerate(columns)]
         self.numeric_ = np.flatnonzero(numeric)
         self.categorical_ = np.flatnonzero(~numeric)
         self._fit_numbers(X if columns is None else columns, weight)
@@ -412,7 +223,7 @@ class TableEncoder:
             return
         missing, varied = [], []
         for k, i in enumerate(self.numeric_):
-            values = _numbers_of(X[i]) if isinstance(X, list) else X[:, i]
+            values = numbers_of(X[i]) if isinstance(X, list) else X[:, i]
             present = ~np.isnan(values)
             of_present = weight
             if not present.all():
@@ -432,7 +243,7 @@ class TableEncoder:
         """Whether numbers are changed: not if they stay, and none is missing."""
         if sp.issparse(X):
             return False
-        return self.scaled or isinstance(X, list) or _has_missing(X)
+        return self.scaled or isinstance(X, list) or has_missing(X)
 
     def _fit_levels(self, columns: list[Any] | None, weight: FloatArray) -> None:
         self.levels_: list[list[str]] = []
@@ -440,7 +251,7 @@ class TableEncoder:
         self.missing_level_: list[bool] = []
         for i in self.categorical_:
             assert columns is not None
-            codes, texts = _levels_of(columns[i])
+            codes, texts = levels_of(columns[i])
             mass: dict[str | None, float] = {}
             totals = np.bincount(codes % len(texts), weight, minlength=len(texts))
             for text, total in zip(texts, totals, strict=True):
@@ -457,7 +268,7 @@ class TableEncoder:
         """Return whether a table is its own result: numbers, as they are."""
         if self.scaled or len(self.missing_) or len(self.categorical_):
             return False
-        return _is_plain(X) and not _has_missing(X)
+        return is_plain(X) and not has_missing(X)
 
     def transform(self, X: InputLike, dtype: Any = np.float64) -> FloatArray:
         """Return a table as numbers.
@@ -530,8 +341,8 @@ class TableEncoder:
 
     def _write_numbers(self, X: InputLike, out: FloatArray) -> list[Any] | None:
         """Write numbers and indicators; return the columns of what is not an array."""
-        plain = _is_plain(X)
-        columns = None if plain else _columns(X)
+        plain = is_plain(X)
+        columns = None if plain else columns_of(X)
         n_numeric, n_missing = len(self.numeric_), len(self.missing_)
         for start in range(0, len(out) if n_numeric else 0, CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
@@ -542,7 +353,7 @@ class TableEncoder:
                 values = np.empty((min(rows.stop, len(out)) - start, n_numeric))
                 for k, i in enumerate(self.numeric_):
                     column = columns[i] if whole else columns[i][rows]
-                    values[:, k] = _numbers_of(column)
+                    values[:, k] = numbers_of(column)
             absent = np.isnan(values)
             if self.scaled:
                 self._scale(values)
@@ -566,7 +377,7 @@ class TableEncoder:
         rows: list[IntArray] = [np.zeros(0, np.intp)]
         at: list[IntArray] = [np.zeros(0, np.intp)]
         for j, i in enumerate(self.categorical_):
-            codes, texts = _levels_of(columns[i])
+            codes, texts = levels_of(columns[i])
             places = self._positions(j, texts)[codes]
             known = np.flatnonzero(places >= 0)
             rows.append(known)
@@ -602,8 +413,3 @@ def _has_more_than_two_values(values: FloatArray) -> bool:
     if len(values) == 0:
         return False
     return bool(((values > values.min()) & (values < values.max())).any())
-
-
-def _is_plain(X: InputLike) -> bool:
-    """Whether an input is numbers already."""
-    return sp.issparse(X) or (isinstance(X, np.ndarray) and X.dtype.kind == "f")

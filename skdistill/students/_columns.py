@@ -1,0 +1,295 @@
+"""The columns of raw tables: what each is, and its numbers or levels."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_array
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    validate_data,
+)
+
+from skdistill._typing import FloatArray, InputLike, IntArray
+from skdistill._validation import check_not_empty
+
+
+def check_table(
+    estimator: Any, X: InputLike, *, reset: bool, accept_sparse: bool = False
+) -> Any:
+    """Check an input that may be a raw table; plain numbers become a float array.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Remembers the features, or knows them.
+    X : {array-like, data frame, sparse matrix} of shape (n_samples, n_features)
+        What the user passed.
+    reset : bool
+        Whether to remember the features; otherwise they are compared.
+    accept_sparse : bool, default=False
+        Whether sparse matrices, of finite numbers, are taken.
+
+    Returns
+    -------
+    {ndarray, csr matrix, data frame} of shape (n_samples, n_features)
+        A float array, with NaN where values are missing. Where columns are no numbers,
+        the data frame itself, or an array of objects.
+
+    Raises
+    ------
+    ValueError
+        As scikit-learn's own checks, and for dates.
+    """
+    table = None if sp.issparse(X) else _as_table(X)
+    if table is None:
+        checked = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            accept_sparse="csr" if accept_sparse else False,
+            dtype=[np.float64, np.float32],
+            order="C",
+            ensure_all_finite=True if sp.issparse(X) else "allow-nan",
+        )
+        if not estimator._takes_missing and has_missing(checked):
+            raise ValueError(
+                "Input X contains NaN, and the teacher of this student takes no "
+                "missing values. Impute them in a Pipeline, or use a teacher that does."
+            )
+        return checked
+    check_not_empty(table)
+    _check_feature_names(estimator, X, reset=reset)
+    _check_n_features(estimator, table, reset=reset)
+    return table
+
+
+def has_missing(X: InputLike) -> bool:
+    """Return whether numbers are missing.
+
+    Parameters
+    ----------
+    X : {ndarray, sparse matrix} of shape (n_samples, n_features)
+        Plain numbers.
+
+    Returns
+    -------
+    bool
+        A sum is NaN if a number is, and needs no memory.
+    """
+    if sp.issparse(X):
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isnan(X.sum()))
+
+
+def _as_table(X: InputLike) -> InputLike | None:
+    """Return X as a frame or an array of objects; None where it is plain numbers."""
+    if _is_frame(X):
+        return None if all(_is_number_type(dtype) for dtype in X.dtypes) else X
+    try:
+        array = np.asarray(X)
+    except ValueError:  # rows of different lengths: for scikit-learn to tell
+        return None
+    if array.ndim != 2 or array.dtype.kind not in "OUSMm":
+        return None
+    if array.dtype.kind in "Mm":
+        raise _dates("X")
+    objects = np.asarray(X, dtype=object)
+    types = set(map(type, objects.ravel()))
+    return None if all(issubclass(t, _NUMBERS) for t in types) else objects
+
+
+_NUMBERS = (numbers.Number, np.bool_)
+
+
+def _is_frame(X: InputLike) -> bool:
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
+
+
+def columns_of(X: InputLike) -> list[Any]:
+    """Return the columns of a raw table.
+
+    Parameters
+    ----------
+    X : {data frame, ndarray of objects} of shape (n_samples, n_features)
+        What `check_table` returned.
+
+    Returns
+    -------
+    list of {Series, ndarray} of shape (n_samples,)
+        The columns, not copied.
+    """
+    if isinstance(X, np.ndarray):
+        return list(X.T)
+    if hasattr(X, "get_columns"):  # polars
+        columns: list[Any] = X.getcolumns_of()
+        return columns
+    return [column for _, column in X.items()]
+
+
+def _is_number_type(dtype: Any) -> bool:
+    """Whether columns of a type are numbers or booleans, whatever their values."""
+    kind = getattr(dtype, "kind", None)
+    if kind is None:  # polars
+        return bool(dtype.is_numeric() or str(dtype) == "Boolean")
+    return kind in "biufc"
+
+
+def is_numeric(column: Any, i: int) -> bool:
+    """Return whether a column holds numbers or booleans, and only missing ones beside.
+
+    Parameters
+    ----------
+    column : {Series, ndarray} of shape (n_samples,)
+        A column of a raw table.
+    i : int
+        Its position, for the message.
+
+    Returns
+    -------
+    bool
+        False where it holds levels.
+
+    Raises
+    ------
+    ValueError
+        If it holds dates or durations.
+    """
+    dtype = column.dtype
+    if _is_number_type(dtype):
+        return True
+    temporal = getattr(dtype, "is_temporal", None)  # polars
+    if getattr(dtype, "kind", "") in "Mm" if temporal is None else temporal():
+        raise _dates(f"Column {getattr(column, 'name', i)!r} of X")
+    if not isinstance(dtype, np.dtype):  # category, string
+        return False
+    types = set(map(type, np.asarray(column)))
+    return all(issubclass(t, _NUMBERS) or _is_missing_type(t) for t in types)
+
+
+def _is_missing_type(kind: type) -> bool:
+    return kind is type(None) or kind.__name__ == "NAType"
+
+
+def _dates(name: str) -> ValueError:
+    return ValueError(
+        f"{name} holds dates or durations. Turn them into numbers first, such as the "
+        "days since a date, the month or the hour."
+    )
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or is_scalar_nan(value) or is_pandas_na(value)
+
+
+def numbers_of(column: Any) -> FloatArray:
+    """Return a column as float64, NaN where a value is missing.
+
+    Parameters
+    ----------
+    column : {Series, ndarray} of shape (n_samples,)
+        A column of numbers or booleans.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The numbers.
+
+    Raises
+    ------
+    ValueError
+        If a value is no number, or infinite.
+    """
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+        found: FloatArray = np.asarray(column, dtype=np.float64)
+        if np.isinf(found).any():
+            raise ValueError(
+                "Input X contains infinity or a value too large for dtype('float64')."
+            )
+        return found
+    if isinstance(dtype, np.dtype):
+        values = [np.nan if _is_missing(v) else v for v in np.asarray(column)]
+        column = np.array(values, dtype=np.float64)
+    floats: FloatArray = check_array(
+        column, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan"
+    )
+    return floats
+
+
+def _text(value: Any) -> str | None:
+    """Return the level that a value is; None if it is missing.
+
+    A whole number is the same level whatever its type, so that integers among missing
+    values, which pandas holds as floats, are those without.
+    """
+    if type(value) is str:
+        return value
+    if _is_missing(value):
+        return None
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+class Levels(NamedTuple):
+    """A column as codes.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Positions in `texts`; the last one may be written as -1.
+    texts : list of str or None
+        Levels; None is missing.
+    """
+
+    codes: IntArray
+    texts: list[str | None]
+
+
+def levels_of(column: Any) -> Levels:
+    """Return the levels of a column and where they are.
+
+    Parameters
+    ----------
+    column : {Series, ndarray} of shape (n_samples,)
+        A category, string or object column.
+
+    Returns
+    -------
+    Levels
+        Its levels as text; those of a category may be more than occur.
+    """
+    values = getattr(column, "array", column)
+    if hasattr(values, "categories"):  # pandas; -1 is the code of missing values
+        codes, categories = values.codes.astype(np.intp), values.categories
+        if len(codes) >= len(categories):
+            return Levels(codes, [*map(_text, categories.tolist()), None])
+        texts = [None if code < 0 else _text(categories[code]) for code in codes]
+        return Levels(np.arange(len(codes)), texts)
+    found: dict[str | None, int] = {}
+    everything = map(_text, np.asarray(values, dtype=object))
+    codes = [found.setdefault(text, len(found)) for text in everything]
+    return Levels(np.array(codes, dtype=np.intp), list(found))
+
+
+def is_plain(X: InputLike) -> bool:
+    """Return whether an input is numbers already.
+
+    Parameters
+    ----------
+    X : {ndarray, sparse matrix, data frame}
+        What `check_table` returned.
+
+    Returns
+    -------
+    bool
+        True for sparse matrices and float arrays.
+    """
+    return sp.issparse(X) or (isinstance(X, np.ndarray) and X.dtype.kind == "f")
