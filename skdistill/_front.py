@@ -202,18 +202,11 @@ class Front:
             self._phases[:, :, None], columns, self._frequencies[:, :, None]
         )
         cosines = angles.cos_()
-        n_members, n_tables, n_rows = len(parameters), *x.shape[:2]
-        # Members of a table side by side: one product a column.
-        coefs = self._by_table(self.coefs(parameters), n_tables).permute(0, 2, 1, 4, 3)
-        embedded = coefs.reshape(*cosines.shape[:2], -1, self.shape[1]) @ cosines
-        by_row = embedded.view(*coefs.shape[:4], n_rows).permute(0, 2, 4, 1, 3)
-        flat = by_row.reshape(n_members, n_rows, -1)
+        n_members, n_rows = len(parameters), x.shape[1]
+        coefs = self.coefs(parameters).transpose(2, 3)
+        embedded = _products(coefs, cosines)  # (G, n_columns, n_outputs, batch_size)
+        flat = embedded.permute(0, 3, 1, 2).reshape(n_members, n_rows, -1)
         return torch.cat([x.expand(n_members, -1, -1), flat], dim=2), cosines
-
-    @staticmethod
-    def _by_table(values: torch.Tensor, n_tables: int) -> torch.Tensor:
-        """Give members (G, ...) an axis of the tables that they take their rows of."""
-        return values.view(n_tables, -1, *values.shape[1:])
 
     def backward(
         self,
@@ -243,11 +236,21 @@ class Front:
         """
         n_columns, _, n_outputs = self.shape
         by_row = slope.view(*slope.shape[:2], n_columns, n_outputs)
-        by_column = self._by_table(by_row, len(cosines)).permute(0, 3, 1, 4, 2)
-        side_by_side = by_column.reshape(*cosines.shape[:2], -1, slope.shape[1])
-        found = side_by_side @ cosines.transpose(2, 3)
-        to_coefs = self._by_table(self.coefs(gradient), len(cosines))
-        to_coefs.copy_(found.view(*by_column.shape[:4], -1).permute(0, 2, 1, 4, 3))
+        by_column = by_row.permute(0, 2, 3, 1).contiguous()
+        found = _products(by_column, cosines.transpose(2, 3))
+        self.coefs(gradient).copy_(found.transpose(2, 3))
         to_factors = (weight * to_weight).sum(dim=2).mul_(SCALE_STEP)
         gradient[:, self._n_coefs :].copy_(to_factors)
         to_weight *= self._factors(parameters)
+
+
+def _products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Multiply each member's matrices (G, n, a, b) by its own, or shared, (n, b, c).
+
+    Member by member: shared ones are not copied, and equal members stay equal to the
+    last digit, whoever stands beside them.
+    """
+    import torch
+
+    rights = right.expand(len(left), -1, -1, -1)
+    return torch.stack([one @ other for one, other in zip(left, rights, strict=True)])
