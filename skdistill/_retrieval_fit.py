@@ -83,6 +83,11 @@ class Recipe:
         assert not isinstance(self.n_negatives, str)
         return self.n_negatives
 
+    def has_sparse_part(self, X: Any) -> bool:
+        """Return whether logits have a sparse part: it is for softmax objectives."""
+        softmax = isinstance(self.mixture.loss(), SoftmaxObjective)
+        return bool(self.residual) and softmax and sp.issparse(X)
+
     @property
     def item(self) -> str:
         """Type of all but the table of labels."""
@@ -169,8 +174,17 @@ def memory_of(recipe: Recipe, rows: Rows, soft_entries: int) -> MemoryReport:
             item=item,
             label_item=2 if recipe.dtype == "bfloat16" else item,
             data=data_bytes(rows.X, rows.indicator, rows.soft_labels) + targets,
+            sparse_part=_sparse_entries(recipe, rows),
         )
     )
+
+
+def _sparse_entries(recipe: Recipe, rows: Rows) -> int:
+    """Return how many entries the sparse part has at most."""
+    if not recipe.has_sparse_part(rows.X):
+        return 0
+    of_labels = rows.indicator.T @ np.diff(rows.X.indptr)
+    return int(np.minimum(of_labels, recipe.residual).sum())
 
 
 def _distinct(matrix: sp.csr_matrix, n_rows: int) -> float:
@@ -222,8 +236,7 @@ class Training:
             )
         x = torch.zeros((), dtype=getattr(torch, recipe.item), device=self.device)
         residual = None
-        softmax = isinstance(recipe.mixture.loss(), SoftmaxObjective)
-        if recipe.residual and softmax and sp.issparse(rows.X):
+        if recipe.has_sparse_part(rows.X):
             residual = fit_residual(
                 rows.X, rows.indicator, recipe.residual, RESIDUAL_SCALE
             )

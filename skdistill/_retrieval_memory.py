@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from skdistill import _top_k as top_k
 from skdistill._embedding_stack import BLOCK_LOGITS, N_SHARDS, UPDATE_VALUES
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -32,7 +33,9 @@ class Sizes:
     item, label_item : int
         Bytes of a number, and of one in the table of labels.
     data : int
-        Bytes of inputs and targets.
+        Bytes of the training's own inputs and targets.
+    sparse_part : int
+        Entries of the sparse part, at most.
     """
 
     n_features: int
@@ -44,11 +47,12 @@ class Sizes:
     item: int
     label_item: int
     data: int
+    sparse_part: int
 
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """What the training of a student keeps in memory at most, in bytes.
+    """What training a student takes at most, in bytes, beside the data passed.
 
     Attributes
     ----------
@@ -75,7 +79,8 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
     With d features, L labels, C candidates, dimension m, batches of B rows, f features
     present in a batch and b bytes a number, the parts are: tables ``b m d + b_L m L +
     b L``; the optimiser's sums ``b (d + 2 L)``; gradients ``2 b m C + b m f``;
-    candidates ``b m C`` where they are fewer than the labels; blocks of logits.
+    candidates ``b m C`` where they are fewer than the labels; blocks of logits; seven
+    times the sparse part; and 16 L for names and counts.
 
     Parameters
     ----------
@@ -90,6 +95,7 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
     s = sizes
     sampled = s.n_candidates < s.n_labels
     block = min(s.batch_size * s.n_candidates, N_SHARDS * BLOCK_LOGITS)
+    scored = min(top_k.BLOCK_ROWS * s.n_labels, top_k.BLOCK_LOGITS)
     updated = max(s.n_candidates, s.n_present) * s.dim
     return MemoryReport(
         {
@@ -99,8 +105,13 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
             "optimiser": (s.n_features + 2 * s.n_labels) * s.item,
             "gradients": (N_SHARDS * s.n_candidates + s.n_present) * s.dim * s.item,
             "candidates": s.n_candidates * s.dim * s.item if sampled else 0,
-            # Logits, targets, slope, and what they are made of.
-            "logits": 5 * block * s.item,
+            # Logits, targets, slope, and what they are made of; afterwards, to
+            # calibrate, logits in float64.
+            "logits": 8 * block * s.item + 3 * scored * 8,
+            "names": 16 * s.n_labels,
+            # Sums, vectors in training and in prediction, those also without common
+            # features, and copies on the way there.
+            "sparse part": 7 * 8 * s.sparse_part,
             # NumPy has no bfloat16: what is fitted is kept as float32.
             "fitted labels": (
                 s.n_labels * s.dim * s.item if s.label_item < s.item else 0

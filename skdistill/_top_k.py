@@ -15,8 +15,8 @@ from skdistill._centroids import LabelVectors, unit_rows
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import FloatArray, IntArray
 
-#: Logits of a block: 16 MiB in float32.
-BLOCK_LOGITS = 2**22
+#: Logits of a block, and numbers in the embeddings of its labels.
+BLOCK_LOGITS = 2**19
 #: Rows that are scored at a time.
 BLOCK_ROWS = 512
 #: Values of which the maximum is taken first, to find the largest.
@@ -81,7 +81,7 @@ class Tables:
 
     def blocks(self, n_rows: int) -> Iterator[slice]:
         """Cut the labels into blocks of a bounded number of logits."""
-        size = max(1, BLOCK_LOGITS // max(1, n_rows))
+        size = max(1, BLOCK_LOGITS // max(1, n_rows, self.labels.shape[1]))
         for start in range(0, len(self.bias), size):
             yield slice(start, min(start + size, len(self.bias)))
 

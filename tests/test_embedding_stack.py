@@ -7,7 +7,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax
 
-from skdistill import _embedding_stack, _top_k
+from skdistill import _embedding_stack
 from skdistill._centroids import fit_residual
 from skdistill._embedding_stack import (
     EmbeddingStack,
@@ -254,7 +254,3 @@ def test_stack_and_set_refuse_what_they_do_not_do():
     ):
         with pytest.raises(TypeError):
             refused()
-
-
-def test_blocks_of_training_and_of_prediction_are_alike():
-    assert _embedding_stack.BLOCK_LOGITS == _top_k.BLOCK_LOGITS
