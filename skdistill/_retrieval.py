@@ -119,8 +119,9 @@ class DistillationRetriever(
         leaves it out, as for students that are to be narrow.
     batch_size : int, default=256
         Rows of a step.
-    max_iter : int, default=10
-        Passes over the rows.
+    max_iter : int or "auto", default="auto"
+        Passes over the rows. "auto": ten, fewer where these are more than 6,000 steps,
+        but three at least.
     learning_rate_init : float, default=0.05
         Step size at the start; it decreases linearly to zero.
     dropout : float, default=0.7
@@ -218,7 +219,7 @@ class DistillationRetriever(
         "n_hard_negatives": [Interval(Integral, 1, None, closed="left"), None],
         "residual": [Interval(Integral, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "cv": ["cv_object", StrOptions({"in-sample"})],
@@ -249,7 +250,7 @@ class DistillationRetriever(
         n_hard_negatives: int | None = None,
         residual: int = 200,
         batch_size: int = 256,
-        max_iter: int = 10,
+        max_iter: int | str = "auto",
         learning_rate_init: float = 0.05,
         dropout: float = 0.7,
         cv: Any = None,

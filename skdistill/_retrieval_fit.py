@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FULL_LABELS = 1024
 #: Beyond, so many are drawn for each batch.
 DEFAULT_NEGATIVES = 1024
+#: ``max_iter="auto"``: so many steps, in no fewer and no more passes over the rows.
+AUTO_STEPS, MIN_PASSES, MAX_PASSES = 6000, 3, 10
 #: Length of the vectors of the sparse part: what is added to the logit of a label whose
 #: rows have the direction of the row.
 RESIDUAL_SCALE = 25.0
@@ -44,8 +46,10 @@ class Recipe:
     ----------
     mixture : Mixture
         What is learned.
-    dim, batch_size, max_iter : int
-        Width, rows of a step, passes over the rows.
+    dim, batch_size : int
+        Width, rows of a step.
+    max_iter : int or "auto"
+        Passes over the rows.
     learning_rate, dropout : float
         Step size at the start; share of hidden units left out.
     n_negatives : int, "auto" or None
@@ -65,7 +69,7 @@ class Recipe:
     mixture: Mixture
     dim: int
     batch_size: int
-    max_iter: int
+    max_iter: int | str
     learning_rate: float
     dropout: float
     n_negatives: int | str | None
@@ -82,6 +86,13 @@ class Recipe:
             return None if n_labels <= FULL_LABELS else DEFAULT_NEGATIVES
         assert not isinstance(self.n_negatives, str)
         return self.n_negatives
+
+    def n_passes(self, steps_per_pass: int) -> int:
+        """Return the passes over the rows."""
+        if self.max_iter != "auto":
+            return int(self.max_iter)
+        wanted = -(-AUTO_STEPS // steps_per_pass)
+        return min(max(wanted, MIN_PASSES), MAX_PASSES)
 
     def has_sparse_part(self, X: Any) -> bool:
         """Return whether logits have a sparse part: it is for softmax objectives."""
@@ -244,7 +255,7 @@ class Training:
             rows.X, targets, proposal, residual, x, recipe.batch_size, seed, 1, 1
         )
         data.n_steps = recipe.report_every or data.steps_per_pass
-        data.total_steps = recipe.max_iter * data.steps_per_pass
+        data.total_steps = recipe.n_passes(data.steps_per_pass) * data.steps_per_pass
         return data
 
     def _stack(self, rows: Rows, seed: int) -> EmbeddingStack:

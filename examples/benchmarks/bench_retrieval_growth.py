@@ -1,10 +1,11 @@
 """How do time and memory of a retrieval student's training grow with the labels?
 
 Sparse rows with random labels, embeddings of 64 dimensions, each training in a process
-of its own. The time of a step is the median over steps after the first ones. The extra
-memory is the largest resident size that the system saw, less the size just before the
-fit, when the data was in place and a small fit had loaded what is loaded lazily; beside
-it stands what `memory_report` says before the training.
+of its own. The time of a step, and that of the processors for it, is the median over
+steps after the first ones. The extra memory is the largest resident size that the
+system saw, less the size just before the fit, when the data was in place and a small
+fit had loaded what is loaded lazily; beside it stands what `memory_report` says before
+the training.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import _bench
@@ -37,20 +38,21 @@ WAYS = {
 
 
 class StepTimes:
-    """Notes the time of each step, as a callback."""
+    """Notes the time of each step and the processors' time for it, as a callback."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
+        self.times: list[tuple[float, float]] = []
 
     def setup(self, estimator: Any, context: Any) -> None:
         pass
 
     def on_fit_task_begin(self, estimator: Any, context: Any, **data: Any) -> None:
-        self._start = perf_counter()
+        self._start = perf_counter(), process_time()
 
     def on_fit_task_end(self, estimator: Any, context: Any, **data: Any) -> None:
         if context.parent is not None:
-            self.times.append(perf_counter() - self._start)
+            start, used = self._start
+            self.times.append((perf_counter() - start, process_time() - used))
 
     def teardown(self, estimator: Any, context: Any) -> None:
         pass
@@ -104,9 +106,10 @@ def measure(way: str, n_labels: int, n_rows: int) -> dict[str, float]:
     retriever.set_callbacks(clock)
     before = forget_peak()
     retriever.fit(X, Y)
-    skipped = len(clock.times) // 4
+    times = clock.times[len(clock.times) // 4 :]
     return {
-        "step": median(clock.times[skipped:]),
+        "step": median(wall for wall, _ in times),
+        "cpu": median(cpu for _, cpu in times),
         "predicted": predicted,
         "measured": status("VmHWM") - before,
         "model": sum(
@@ -140,6 +143,7 @@ def rows_of(way: str, sizes: Sequence[int], n_rows: int) -> list[list[Any]]:
                 way,
                 n_labels,
                 1e3 * found["step"],
+                1e3 * found["cpu"],
                 found["model"] / 2**20,
                 found["measured"] / 2**20,
                 found["predicted"] / 2**20,
@@ -178,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "labels scored",
         "labels",
         "ms/step",
+        "CPU ms",
         "model MiB",
         "extra MiB",
         "predicted",
