@@ -195,7 +195,8 @@ def _sparse_entries(recipe: Recipe, rows: Rows) -> int:
     if not recipe.has_sparse_part(rows.X):
         return 0
     of_labels = rows.indicator.T @ np.diff(rows.X.indptr)
-    return int(np.minimum(of_labels, recipe.residual).sum())
+    most = min(recipe.residual, rows.X.shape[1])
+    return int(np.minimum(of_labels, most).sum())
 
 
 def _distinct(matrix: sp.csr_matrix, n_rows: int) -> float:
