@@ -50,8 +50,8 @@ class LossCurveDisplay:
     >>> from skdistill.plotting import LossCurveDisplay
     >>> from skdistill.students import MLPStudent
     >>> X, y = load_iris(return_X_y=True)
-    >>> student = MLPStudent((8,), max_iter=20, random_state=0).fit(X, y)
-    >>> display = LossCurveDisplay.from_estimator(student)
+    >>> student = MLPStudent((8,), max_iter=20, early_stopping=False)
+    >>> display = LossCurveDisplay.from_estimator(student.fit(X, y))
     >>> display.kept_epochs
     {'MLPStudent': 20}
     """
