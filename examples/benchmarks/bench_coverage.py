@@ -37,7 +37,7 @@ from scipy.stats import spearmanr
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import RepeatedStratifiedKFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.tree import DecisionTreeClassifier
 
 from skdistill.datasets import (
     distort_proba,
@@ -59,7 +59,7 @@ from skdistill.diagnostics import (
     risk_bound,
     teacher_report,
 )
-from skdistill.students import EstimatorStudent, LinearStudent
+from skdistill.students import LinearStudent
 
 LEVELS = (0.9, 0.95)
 
@@ -512,60 +512,47 @@ def print_verdicts(args: Any) -> None:
 
 def true_order(
     make: Callable[..., Any], rows: tuple[Any, Any], report: Any, teachers: Any
-) -> list[list[float]]:
-    """Return the teachers' squared distance to p*, and the risks of two students."""
+) -> tuple[list[float], list[float]]:
+    """Return the teachers' squared distance to p*, and their students' risks."""
     X_new, _, p_new = make(4000, random_state=2)
     X, y = rows
-    found: list[list[float]] = [[], [], []]
+    distances, risks = [], []
     for one in report.teachers:
         proba = teachers[one.name].fit(X, y).predict_proba(X_new)
-        found[0].append(((proba - p_new) ** 2).sum(axis=1).mean())
-        for of_student, student in zip(found[1:], ranked_students(), strict=True):
-            q = student.fit(X, y, soft_labels=one.proba).predict_proba(X_new)
-            risk = bayes_distilled_risk(p_new, q, loss="brier")
-            of_student.append(float(risk))
-    return found
+        distances.append(((proba - p_new) ** 2).sum(axis=1).mean())
+        student = LinearStudent().fit(X, y, soft_labels=one.proba)
+        q = student.predict_proba(X_new)
+        risks.append(float(bayes_distilled_risk(p_new, q)))
+    return distances, risks
 
 
-def ranked_students() -> tuple[Any, Any]:
-    tree = DecisionTreeRegressor(max_depth=5, min_samples_leaf=10, random_state=0)
-    return LinearStudent(), EstimatorStudent(tree)
-
-
-#: What teachers might be ordered by; the smaller the better.
-ORDERS: dict[str, Callable[[Any], float]] = {
-    "Brier score (the report's order)": lambda t: t.scores.brier.estimate,
-    "log-loss": lambda t: t.scores.log_loss.estimate,
-    "accuracy": lambda t: -t.scores.accuracy.estimate,
-    "calibration error (ECE)": lambda t: t.expected_calibration_error,
-    "calibration part of the Brier score": lambda t: t.decomposition.calibration,
-    "squared bias and noise": lambda t: t.bias_variance.squared_bias,
-}
-
-
-def ranking(n_sets: int, sizes: tuple[int, int]) -> tuple[list[list[Any]], int]:
-    """Return rank correlations of orders with truths, and the number of problems."""
-    found: dict[str, list[list[float]]] = {}
+def ranking(n_sets: int, sizes: tuple[int, int]) -> list[list[Any]]:
+    """Return the rank correlations of several orders with the two truths."""
+    found: dict[str, list[tuple[float, float]]] = {}
     for seed in range(n_sets):
         rng = np.random.default_rng(seed)
         make, teachers = random_problem(rng), random_teachers(rng)
         X, y, p = make(int(rng.integers(*sizes)), random_state=1)
-        if np.bincount(y, minlength=p.shape[1]).min() < 5:
+        kept = np.bincount(y, minlength=p.shape[1]).min() >= 5
+        if not kept:
             continue
-        report = teacher_report(
-            teachers, X, y, student=LinearStudent(), variance_repeats=1, random_state=0
-        )
+        report = teacher_report(teachers, X, y, student=LinearStudent())
         truths = true_order(make, (X, y), report, teachers)
-        values = {n: [key(t) for t in report.teachers] for n, key in ORDERS.items()}
-        values["(true squared distance)"] = truths[0]
-        for name, of_teachers in values.items():
-            together = [spearmanr(of_teachers, truth).statistic for truth in truths]
-            found.setdefault(name, []).append(together)
-    table: list[list[Any]] = [
-        [name, *(_with_error(column) for column in np.array(rows).T)]
-        for name, rows in found.items()
+        orders = {
+            "Brier score (the report's order)": lambda t: t.scores.brier.estimate,
+            "log-loss": lambda t: t.scores.log_loss.estimate,
+            "accuracy": lambda t: -t.scores.accuracy.estimate,
+            "calibration error": lambda t: t.expected_calibration_error,
+        }
+        by_order = {n: [key(t) for t in report.teachers] for n, key in orders.items()}
+        by_order["(true squared distance)"] = truths[0]
+        for name, values in by_order.items():
+            pair = tuple(spearmanr(values, truth).statistic for truth in truths)
+            found.setdefault(name, []).append(pair)
+    return [
+        [name, *(_with_error(column) for column in np.array(pairs).T)]
+        for name, pairs in found.items()
     ]
-    return table, len(next(iter(found.values())))
 
 
 def _with_error(values: Any) -> str:
@@ -574,16 +561,14 @@ def _with_error(values: Any) -> str:
 
 
 def print_ranking(args: Any) -> None:
-    n_sets = _bench.pick(args, 200, 40, 3)
+    n_sets = _bench.pick(args, 300, 40, 3)
     sizes = _bench.pick(args, (150, 800), (150, 800), (150, 160))
-    rows, n_problems = ranking(n_sets, sizes)
+    rows = ranking(n_sets, sizes)
     print(
-        f"Ranking of 8 teachers, {n_problems} random problems: rank correlation with "
-        "their true squared\ndistance to p*, and with the true Brier risk of students "
-        "trained on their probabilities alone"
+        f"Ranking of 8 teachers, {n_sets} random problems: rank correlation with their "
+        "true squared\ndistance to p*, and with the true risk of linear students"
     )
-    headers = ("order by", "distance to p*", "linear student", "tree student")
-    _bench.print_table(headers, rows)
+    _bench.print_table(("order by", "distance to p*", "student's risk"), rows)
 
 
 PARTS = {
