@@ -7,11 +7,11 @@ paper's teacher is a convolutional network, its student the same at half the wid
 targets 0.3 times the label and 0.7 times the teacher's probability; the student ends
 above its teacher.
 
-Here the teacher is a forest of 100 trees, and the student a network of one layer of 8
-units. Where the environment variable SKDISTILL_DATA names a folder with
-``fashion_mnist.npz``, each trial draws 1,000 of its images. Otherwise the images are
-scikit-learn's scans of the digits 3 and 8, under noise that makes them hard to tell
-apart.
+Here the teacher is a forest of 50 trees. Where the environment variable SKDISTILL_DATA
+names a folder with ``fashion_mnist.npz``, each trial draws 1,000 of its images, and the
+student is a network of one layer of 8 units. Otherwise the images are scikit-learn's
+scans of the digits 3 and 8, under noise that makes them hard to tell apart, 200 of them
+to learn from, and the student is linear.
 """
 
 # sphinx_gallery_thumbnail_number = 1
@@ -28,7 +28,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.metrics import roc_auc_score
 
 from skdistill import DistillationRanker
-from skdistill.students import MLPStudent
+from skdistill.students import LinearStudent, MLPStudent
 
 PAPER_AUC = {"labels": 0.905, "teacher": 0.909, "distilled": 0.912}
 T_SHIRT, SHIRT = 0, 6
@@ -97,9 +97,12 @@ def trial(images, rng):
         draw_digits(rng) if images is None else draw_fashion(images, rng)
     )
     seed = rng.randint(2**31 - 1)
-    student = MLPStudent((8,), random_state=seed)
+    student = LinearStudent()
+    if images is not None:
+        # Pixels need no embedding.
+        student = MLPStudent((8,), numeric_embedding=None, random_state=seed)
     distilled = DistillationRanker(
-        teacher=ExtraTreesClassifier(100, min_samples_leaf=2, random_state=seed),
+        teacher=ExtraTreesClassifier(50, min_samples_leaf=2, random_state=seed),
         student=student,
         mixing_weight=0.7,
         keep_teacher=True,
@@ -171,8 +174,9 @@ def plot(results):
 # depends on the teacher; it is shown and not asked for.
 
 NOTES = """\
-Teacher and student are other networks than the paper's, and each trial sees other rows:
-what can be compared with the paper is the order."""
+Teacher and student are not the paper's, and each trial sees other rows: what can be
+compared with the paper is the order. How much is gained depends on the student: on the
+digits the linear one gains .018 with C=1 (here), .005 with C=0.1."""
 
 EXPERIMENT = Experiment(
     section="Bipartite ranking of images, Figure 11, right: "
