@@ -89,7 +89,12 @@ class ModuleStudent(GradientStudent):
     ...     return nn.Sequential(
     ...         nn.Linear(n_features, width), nn.SiLU(), nn.Linear(width, n_classes)
     ...     )
-    >>> student = ModuleStudent(network, module_kwargs={"width": 8}, random_state=0)
+    >>> student = ModuleStudent(
+    ...     network,
+    ...     module_kwargs={"width": 8},
+    ...     learning_rate_init=0.01,
+    ...     random_state=0,
+    ... )
     >>> bool(student.fit(X, y).score(X, y) > 0.9)
     True
     """
