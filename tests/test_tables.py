@@ -1,6 +1,7 @@
 """Raw tables: what is read of them, what students make of them."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from skdistill.students import (
     ModuleStudent,
 )
 from skdistill.students import _tables as tables
+from skdistill.students._base import Problem, objective_terms
 from skdistill.students._columns import check_table
 from skdistill.students._tables import (
     TableEncoder,
@@ -541,6 +543,25 @@ def test_soft_labels_and_many_students_on_frames():
         assert one.predict_proba(frame).shape == (120, 2)
         assert search.predict_proba(frame).shape == (120, 2)
         assert set(search.predict(frame)) <= {"yes", "no"}
+
+
+@pytest.mark.parametrize(
+    "student",
+    [LinearStudent(tol=1e-9), clone(MLP).set_params(dtype="float64")],
+    ids=names,
+)
+def test_students_of_a_stack_are_those_fitted_alone(student):
+    frame, y = people(120)
+    classes, codes = np.unique(y, return_inverse=True)
+    P = np.random.default_rng(0).dirichlet([1, 1], len(y))
+    weight = np.random.default_rng(1).uniform(0.5, 2, len(y))
+    terms = [objective_terms(codes, P, mixing, 1.0) for mixing in (0.0, 0.5, 1.0)]
+    problem = Problem(frame, y, codes, classes, weight, ())
+    stacked = clone(student)._fit_many(problem, terms)
+    for one, objective in zip(stacked, terms, strict=True):
+        alone = clone(student)._fit_problem(replace(problem, terms=objective))
+        assert_allclose(one.predict_proba(frame), alone.predict_proba(frame), atol=1e-5)
+        assert one.encoder_.levels_ == alone.encoder_.levels_
 
 
 @pytest.mark.parametrize("student", STUDENTS, ids=names)

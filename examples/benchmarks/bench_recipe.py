@@ -10,7 +10,7 @@ they are, but for levels beyond the 254 that it can take.
 
 Differences are paired. The standard error of a table is the larger one of that over the
 seeds and that over the test rows. ``--results FILE`` keeps what is computed and goes on
-from there; ``--part 1/2`` computes half of it.
+from there; ``--part 1/2`` computes half of it, ``--part 0/1`` prints what is there.
 """
 
 from __future__ import annotations
