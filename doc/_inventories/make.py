@@ -26,6 +26,7 @@ PYTHON = {
     "library/exceptions.html": [
         ("ImportError", "exception"),
         ("KeyError", "exception"),
+        ("MemoryError", "exception"),
         ("RuntimeError", "exception"),
         ("TypeError", "exception"),
         ("UserWarning", "exception"),
