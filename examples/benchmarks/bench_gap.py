@@ -593,11 +593,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     small = args.quick or args.tiny
     real = REAL if args.data and not small else ()
     sizes: dict[str, tuple[Any, Any, Any]] = {
-        "tables": ((*BUNDLED, *real), BUNDLED, BUNDLED[1:]),
+        "tables": ((*BUNDLED, *real), BUNDLED[1:], BUNDLED[1:]),
         "rows": ((1000, 5000, 20000), (300,), (120,)),
         "noise": ((0.0, 0.3), (0.0, 0.3), (0.3,)),
         "teachers": (TEACHERS, TEACHERS[:1], TEACHERS[:1]),
-        "students": (STUDENTS, STUDENTS, ("linear", "tree")),
+        "students": (STUDENTS, ("linear", "MLP 32", "tree"), ("linear", "tree")),
         "seeds": (range(5), (0,), (0,)),
         "trees": (500, 50, 5),
     }
