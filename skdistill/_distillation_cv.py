@@ -33,6 +33,10 @@ from skdistill.students._base import (
     BaseStudent,
 )
 
+#: Mean scores that differ by no more than this share are equal: training in float32 is
+#: not more exact.
+TIE = 1e-6
+
 
 class DistillationClassifierCV(StudentClassifier):
     r"""Distil with the temperature and mixing weight that cross-validate best.
@@ -401,12 +405,13 @@ def _choose(
     """Return the position of the candidate with the best mean score.
 
     Ties go to the smaller mixing weight: what labels alone can do needs no teacher.
+    Students of equal objectives may differ by rounding: that is a tie, too.
     """
     mean = scores.mean(axis=1)
     if np.isnan(mean).all():
         raise ValueError("No candidate can be chosen: scoring is NaN for each of them.")
     best = float(np.nanmax(mean))
-    bound = best
+    bound = best - TIE * abs(best)
     if one_standard_error:
         spread = scores[int(np.nanargmax(mean))]
         bound -= float(spread.std(ddof=1)) / len(spread) ** 0.5

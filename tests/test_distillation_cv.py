@@ -631,8 +631,8 @@ def test_labels_alone_win_ties(estimator, data):
         student=estimator, temperatures=(4.0, 1.0), mixing_weights=(1.0, 0.5, 0.0)
     )
     search.fit(X, y, soft_labels=np.eye(len(np.unique(y)))[y])
-    assert len(np.unique(search.cv_results_["mean_test_score"])) == 1
-    assert (search.cv_results_["rank_test_score"] == 1).all()
+    scores = search.cv_results_["mean_test_score"]
+    assert_allclose(scores, scores[0], rtol=1e-6)
     assert search.best_params_ == {"temperature": 1.0, "mixing_weight": 0.0}
 
 
