@@ -357,10 +357,7 @@ def peer_scores(path: Path) -> sp.csr_matrix:
 def peer_row(data: Data, path: Path) -> dict[str, float]:
     """Return scores, times and size of a library."""
     with np.load(path) as file:
-        facts = {
-            name: float(file[name])
-            for name in ("seconds", "ms_batch", "ms_single", "mb")
-        }
+        facts = {name: float(file[name]) for name in FACTS.values()}
     return {**data.scores(peer_scores(path)), **facts}
 
 
