@@ -49,18 +49,33 @@ class CrossFit:
 
     @property
     def lengthening(self) -> float:
-        r"""Factor of intervals of scores of estimators that were fitted in the folds.
+        r"""Factor of intervals of differences of estimators fitted in the folds.
 
         .. math:: \sqrt{1 + n_2 / n_1}
 
         with :math:`n_1` training and :math:`n_2` test rows of a fold. An interval of
         independent rows takes what is scored as fixed, but the estimators vary with
-        their training rows. It is the correction of Nadeau and Bengio for the variance
-        of a mean over all rows, each scored once.
+        their training rows. Much of that is common to both estimators and cancels, so
+        that this is less than :attr:`score_lengthening`.
         """
+        return float(np.sqrt(1 + self._test_train_ratio))
+
+    @property
+    def score_lengthening(self) -> float:
+        r"""Factor of intervals of scores of estimators that were fitted in the folds.
+
+        .. math:: \sqrt{1 + K n_2 / n_1}
+
+        for K folds: the correction of Nadeau and Bengio for splits that share training
+        rows, relative to the variance of a mean over independent rows.
+        """
+        return float(np.sqrt(1 + len(self.folds) * self._test_train_ratio))
+
+    @property
+    def _test_train_ratio(self) -> float:
         n_test = np.mean([len(test) for _, test in self.folds])
         n_train = np.mean([len(train) for train, _ in self.folds])
-        return float(np.sqrt(1 + n_test / n_train))
+        return float(n_test / n_train)
 
     def proba(self, estimator: Estimator) -> FloatArray:
         """Return the probabilities of each row by an estimator that has not seen it.

@@ -384,8 +384,10 @@ def teacher_report(
     interval of their difference leaves out 0; the intervals hold for all pairs at
     once (Bonferroni), and so do the ranks that they allow. Scores and differences are
     those to expect of teachers fitted on as many rows as in the folds, :math:`n_1`; as
-    such teachers vary, intervals are longer than those of :math:`n` independent rows,
-    by :math:`\sqrt{1 + n_2 / n_1}` with :math:`n_2` test rows.
+    such teachers vary, intervals are longer than those of :math:`n` independent rows:
+    with :math:`n_2` test rows in each of K folds, those of scores by
+    :math:`\sqrt{1 + K n_2 / n_1}` [Nadeau2003]_, those of differences, where much of
+    it cancels, by :math:`\sqrt{1 + n_2 / n_1}`.
 
     Parameters
     ----------
@@ -446,6 +448,8 @@ def teacher_report(
     ----------
     .. [Menon2021] Menon, Rawat, Reddi, Kim and Kumar, "A statistical perspective on
        distillation", ICML 2021, PMLR 139:7632-7642.
+    .. [Nadeau2003] Nadeau and Bengio, "Inference for the generalization error",
+       Machine Learning 52:239-281, 2003.
 
     Examples
     --------
@@ -479,7 +483,7 @@ def teacher_report(
     factors = {name: _factor(one, fit) for name, one in named.items()}
     losses = {name: _losses(fit, proba, rank_by) for name, proba in probas.items()}
     scores = {
-        name: _scores(fit, proba, level, factors[name])
+        name: _scores(fit, proba, level, _factor(named[name], fit, of_scores=True))
         for name, proba in probas.items()
     }
     order = sorted(named, key=lambda name: getattr(scores[name], rank_by).estimate)
@@ -503,7 +507,7 @@ def teacher_report(
     ]
     return TeacherReport(
         summaries,
-        _scores(fit, student_proba, level, fit.lengthening),
+        _scores(fit, student_proba, level, fit.score_lengthening),
         student_proba,
         fit.rows.classes,
         len(fit.rows.y),
@@ -569,11 +573,11 @@ def _losses(fit: CrossFit, proba: FloatArray, loss: str) -> FloatArray:
     return loss_vectors(proba, loss)[np.arange(len(proba)), fit.rows.codes]
 
 
-def _factor(teacher: Any, fit: CrossFit) -> float:
+def _factor(teacher: Any, fit: CrossFit, *, of_scores: bool = False) -> float:
     """Return by how much intervals are longer: not where the teacher was not fitted."""
     fitted = hasattr(teacher, "fit") or not hasattr(teacher, "__array__")
     if fitted and not is_frozen(resolve_teacher(teacher, fit.random_state)):
-        return fit.lengthening
+        return fit.score_lengthening if of_scores else fit.lengthening
     return 1.0
 
 
