@@ -43,8 +43,8 @@ from skdistill.diagnostics._report import (
     ProbaScores,
     TeacherReport,
     TeacherSummary,
-    teacher_report,
 )
+from skdistill.diagnostics._teacher_report import teacher_report
 from skdistill.diagnostics._variance import cross_fit_bias_variance
 
 __all__ = [
