@@ -9,14 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdistill._bias_variance import BiasVariance
-from skdistill._intervals import (
-    ConfidenceInterval,
-)
+from skdistill._intervals import ConfidenceInterval
 from skdistill._mixing import MixingDiagnostics
-from skdistill._reliability import (
-    BrierDecomposition,
-    ClassReliability,
-)
+from skdistill._reliability import BrierDecomposition, ClassReliability
 from skdistill._typing import FloatArray
 from skdistill.diagnostics._render import flat, html_table, text_table, to_frame
 
