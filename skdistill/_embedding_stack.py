@@ -1,7 +1,8 @@
 """The retrieval student: embeddings of features and labels, and their optimiser.
 
-``hidden = x @ features``, ``logits = hidden @ labels.T + bias``. A step touches only
-the rows of the tables that its batch needs, and never holds more logits than a block.
+``hidden = activation(x @ features)``, ``logits = hidden @ labels.T + bias``. A step
+touches only the rows of the tables that its batch needs, and never holds more logits
+than a block.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skdistill._hidden_units import activate, through_activation
 from skdistill._retrieval_batches import RetrievalBatch
 from skdistill._retrieval_objectives import RetrievalObjective
 from skdistill.losses import hardest_negatives
@@ -48,12 +50,18 @@ class StepSettings:
         Negatives kept for each row, those that score highest; None: all.
     n_candidates : int
         About how many labels a batch is scored against, for the division of work.
+    activation : {"identity", "logistic", "relu", "tanh"}, default="identity"
+        Of the hidden units.
+    feature_scale : float, default=1.0
+        How many times larger than others the steps of the features' embeddings are.
     """
 
     objective: RetrievalObjective
     dropout: float
     n_hard_negatives: int | None
     n_candidates: int
+    activation: str = "identity"
+    feature_scale: float = 1.0
 
 
 @dataclass
@@ -184,7 +192,9 @@ class _Step:
     def __init__(self, stack: EmbeddingStack, batch: RetrievalBatch) -> None:
         self.stack = stack
         self.batch = batch
-        self.hidden = batch.inputs.product(stack.features)
+        self.activation = stack.settings.activation
+        self.hidden = activate(batch.inputs.product(stack.features), self.activation)
+        self.activated = self.hidden
         self.kept = self._draw_kept_units()
         if self.kept is not None:
             self.hidden = self.hidden * self.kept
@@ -270,6 +280,7 @@ class _Step:
         to_hidden = torch.cat(self.to_hidden)
         if self.kept is not None:
             to_hidden *= self.kept
+        to_hidden = through_activation(to_hidden, self.activated, self.activation)
         candidates = self.batch.candidates
         return [
             RowGradient(*self.batch.inputs.transposed(to_hidden)),
@@ -316,12 +327,17 @@ class RowAdagrad:
 
         rate = self.learning_rate * (1.0 - self.taken / self.total_steps)
         self.taken += 1
+        scales = (self.stack.settings.feature_scale, 1.0, 1.0)
         entries = zip(
-            self.stack.parameters(), self.sums, self.stack.gradients, strict=True
+            self.stack.parameters(),
+            self.sums,
+            self.stack.gradients,
+            scales,
+            strict=True,
         )
         with torch.no_grad():
-            for table, sums, gradient in entries:
-                self._move(table, sums, gradient, rate)
+            for table, sums, gradient, scale in entries:
+                self._move(table, sums, gradient, rate * scale)
 
     def _move(
         self,

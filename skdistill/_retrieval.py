@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array
 
+from skdistill._hidden_units import ACTIVATIONS, POOLINGS, Hidden
 from skdistill._label_sets import DENSE, MULTICLASS, LabelSets, read_labels
 from skdistill._negatives import PROPOSALS
 from skdistill._retrieval_checkpoint import Checkpoint, State, fingerprint
@@ -67,14 +68,15 @@ class DistillationRetriever(
 ):
     r"""Find the labels of a row among many: embeddings, distilled from any ranker.
 
-    .. math:: f_j(x) = \Bigl(\sum_i x_i u_i\Bigr)^\top v_j + b_j
+    .. math:: f_j(x) = \sigma\Bigl(\sum_i x_i u_i\Bigr)^\top v_j + b_j
 
-    with an embedding :math:`u_i` of each feature and :math:`v_j` of each label. It
-    learns the targets :math:`t = (1 - a)\, y / |y| + a\, p^{1/T} / \sum p^{1/T}`
-    of labels y and soft labels p, which may have mass on labels that were not observed,
-    by a softmax over all labels or over some drawn for each batch. With
-    ``objective="double"`` the soft labels also say which labels are no negatives, Eq.
-    (14) of [1]_ (negative-aware or double distillation).
+    with an embedding :math:`u_i` of each feature and :math:`v_j` of each label, and an
+    activation :math:`\sigma`, by default none. It learns the targets
+    :math:`t = (1 - a)\, y / |y| + a\, p^{1/T} / \sum p^{1/T}` of labels y and soft
+    labels p, which may have mass on labels that were not observed, by a softmax over
+    all labels or over some drawn for each batch. With ``objective="double"`` the soft
+    labels also say which labels are no negatives, Eq. (14) of [1]_ (negative-aware or
+    double distillation).
 
     Parameters
     ----------
@@ -88,6 +90,11 @@ class DistillationRetriever(
         Width of the embeddings.
     teacher_dim : int or None, default=None
         Width of the own teacher.
+    pooling : {"sum", "mean"}, default="sum"
+        Whether a row is the sum of :math:`x_i u_i` or their mean over its features,
+        those of :math:`x_i \neq 0`; the mean of none is 0.
+    activation : {"identity", "logistic", "relu", "tanh"}, default="identity"
+        :math:`\sigma`. Sparse rows with many labels are often ranked best without one.
     objective : str, default="softmax"
         "softmax": softmax cross-entropy. "double": the same with the teacher's weights
         on the negatives. "logistic", "hinge" or "squared": that loss of a margin for
@@ -203,6 +210,8 @@ class DistillationRetriever(
         "teacher": "no_validation",
         "dim": [Interval(Integral, 1, None, closed="left")],
         "teacher_dim": [Interval(Integral, 1, None, closed="left"), None],
+        "pooling": [StrOptions(set(POOLINGS))],
+        "activation": [StrOptions(set(ACTIVATIONS))],
         "objective": [StrOptions(set(OBJECTIVES))],
         "anchor": [StrOptions({"candidate", "observed"})],
         "negative_weights": [StrOptions({"complement", "sigmoid"})],
@@ -238,6 +247,8 @@ class DistillationRetriever(
         *,
         dim: int = 128,
         teacher_dim: int | None = None,
+        pooling: str = "sum",
+        activation: str = "identity",
         objective: str = "softmax",
         anchor: str = "candidate",
         negative_weights: str = "complement",
@@ -265,6 +276,8 @@ class DistillationRetriever(
         self.teacher = teacher
         self.dim = dim
         self.teacher_dim = teacher_dim
+        self.pooling = pooling
+        self.activation = activation
         self.objective = objective
         self.anchor = anchor
         self.negative_weights = negative_weights
@@ -450,6 +463,7 @@ default=None
             proposal=self.proposal,
             n_hard_negatives=self.n_hard_negatives,
             residual=self.residual,
+            hidden=Hidden(self.pooling, self.activation),
             report_every=self.report_every,
             device=self.device,
             dtype=self.dtype,
@@ -478,6 +492,7 @@ default=None
             "feature_embeddings_": tables.features,
             "label_embeddings_": tables.labels,
             "label_bias_": tables.bias,
+            "_hidden": tables.hidden,
             "residual_": None if tables.residual is None else tables.residual.matrix,
             "calibration_": self._calibration(task, tables),
             "loss_curve_": np.array(training.losses),

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skdistill._centroids import Residual
+from skdistill._hidden_units import pooled
 from skdistill._typing import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -289,6 +290,8 @@ class RetrievalSet:
         Steps in all.
     position : int
         Steps taken.
+    pooling : {"sum", "mean"}
+        How the embeddings of the features of a row become one.
     """
 
     X: Any
@@ -301,6 +304,7 @@ class RetrievalSet:
     n_steps: int
     total_steps: int
     position: int = 0
+    pooling: str = "sum"
     validation_rows: None = None
     _order: tuple[int, IntArray] | None = None
 
@@ -363,8 +367,9 @@ class RetrievalSet:
             log_importance = torch.from_numpy(-log_inclusion[None]).to(self.x)
         if self.residual is not None:
             offsets = self.residual.offsets(X, rows, ids)
+        inputs = pooled(X, self.pooling)
         return RetrievalBatch(
-            inputs=input_block(X, str(self.x.device), self.x.dtype),
+            inputs=input_block(inputs, str(self.x.device), self.x.dtype),
             targets=targets,
             candidates=candidates,
             log_importance=log_importance,

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from skdistill._centroids import LabelVectors, fit_residual
 from skdistill._device import resolve_device
 from skdistill._embedding_stack import EmbeddingStack, RowAdagrad, StepSettings
+from skdistill._hidden_units import Hidden, pooling_scale
 from skdistill._negatives import make_proposal
 from skdistill._retrieval_batches import RetrievalSet
 from skdistill._retrieval_checkpoint import Checkpoint, State
@@ -60,6 +61,8 @@ class Recipe:
         How many of them are kept for each row.
     residual : int
         Features kept of each label's centroid.
+    hidden : Hidden
+        Pooling and activation.
     report_every : int or None
         Steps between reports; None: a pass over the rows.
     device, dtype : str
@@ -76,6 +79,7 @@ class Recipe:
     proposal: str
     n_hard_negatives: int | None
     residual: int
+    hidden: Hidden
     report_every: int | None
     device: str
     dtype: str
@@ -255,6 +259,7 @@ class Training:
         data = RetrievalSet(
             rows.X, targets, proposal, residual, x, recipe.batch_size, seed, 1, 1
         )
+        data.pooling = recipe.hidden.pooling
         data.n_steps = recipe.report_every or data.steps_per_pass
         data.total_steps = recipe.n_passes(data.steps_per_pass) * data.steps_per_pass
         return data
@@ -268,13 +273,17 @@ class Training:
         drawn = np.random.default_rng([seed, 2]).standard_normal(
             (n_features, recipe.dim), dtype=np.float32
         )
-        drawn /= np.float32(np.sqrt(recipe.dim))
+        # As large, and steps as large, as sums would have them: a mean is smaller.
+        scale = pooling_scale(rows.X, recipe.hidden.pooling)
+        drawn *= np.float32(scale / np.sqrt(recipe.dim))
         n_drawn = recipe.n_drawn(n_labels)
         settings = StepSettings(
             recipe.mixture.loss(),
             recipe.dropout,
             recipe.n_hard_negatives,
             n_labels if n_drawn is None else min(n_labels, 2 * n_drawn),
+            recipe.hidden.activation,
+            scale,
         )
         label_dtype = torch.bfloat16 if recipe.dtype == "bfloat16" else dtype
         return EmbeddingStack(
@@ -339,6 +348,7 @@ class Training:
             None
             if residual is None
             else LabelVectors(RESIDUAL_SHARE * residual.labels.matrix),
+            self.recipe.hidden,
         )
 
     def state(self) -> State:

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdistill._centroids import LabelVectors
+from skdistill._hidden_units import Hidden
 from skdistill._label_sets import DENSE, MULTICLASS, NAMES
 from skdistill._retrieval_memory import available_memory, readable
 from skdistill._retrieval_proba import Calibration
@@ -40,6 +41,7 @@ class RetrievalPrediction:
     residual_: sp.csr_matrix | None
     calibration_: Calibration
     label_format_: str
+    _hidden: Hidden
     _indicator_dtype: np.dtype[Any]
     _index: ApproximateSearch | None
     _vectors: LabelVectors | None
@@ -288,6 +290,7 @@ class RetrievalPrediction:
             self.label_embeddings_,
             self.label_bias_,
             vectors,
+            self._hidden,
         )
 
     def _approximate(self) -> ApproximateSearch:

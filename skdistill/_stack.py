@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from skdistill._front import Front
+from skdistill._hidden_units import activate, through_activation
 from skdistill._typing import FloatArray
 
 if TYPE_CHECKING:
     import torch
-
-#: Names of the hidden activations, as in scikit-learn's MLPClassifier.
-ACTIVATIONS = ("identity", "logistic", "relu", "tanh")
-
 
 #: A step of at least this many floating-point operations is cut into two shards of
 #: rows, which two threads may work on: below it, handing over costs more than it saves.
@@ -311,7 +307,7 @@ class MLPStack:
         outputs = [x.to(self.product_dtype).expand(len(self._flat), -1, -1)]
         for weight, bias in layers[:-1]:
             hidden = torch.baddbmm(bias, outputs[-1], weight)
-            outputs.append(_activate_(hidden, self.activation))
+            outputs.append(activate(hidden, self.activation))
         operands = (layers[-1][1], outputs[-1], layers[-1][0])
         if self._few:
             bias, hidden, weight = (values.transpose(1, 2) for values in operands)
@@ -359,7 +355,7 @@ class MLPStack:
             self._to_weight(outputs[i], slope, shard, i)
             if i:
                 slope = torch.bmm(slope, self._turned[i])
-                slope = _through_activation(slope, outputs[i], self.activation)
+                slope = through_activation(slope, outputs[i], self.activation)
         if self.front is not None:
             # Of the first layer's inputs only those that the front has appended.
             weight = layers[0][0][:, self.front.n_in :]
@@ -455,30 +451,6 @@ def _draw_parameters(
     return torch.cat(parts)
 
 
-def _activate_(hidden: torch.Tensor, activation: str) -> torch.Tensor:
-    """Apply a hidden activation in place."""
-    if activation == "identity":
-        return hidden
-    if activation == "logistic":
-        return hidden.sigmoid_()
-    return hidden.relu_() if activation == "relu" else hidden.tanh_()
-
-
-def _through_activation(
-    slope: torch.Tensor, output: torch.Tensor, activation: str
-) -> torch.Tensor:
-    """Multiply a slope by the activation's derivative, a function of its output."""
-    import torch
-
-    if activation == "identity":
-        return slope
-    if activation == "logistic":
-        return torch.ops.aten.sigmoid_backward(slope, output)
-    if activation == "tanh":
-        return torch.ops.aten.tanh_backward(slope, output)
-    return torch.ops.aten.threshold_backward(slope, output, 0)
-
-
 def _as_layers(
     layers: list[tuple[torch.Tensor, torch.Tensor]], member: int
 ) -> tuple[list[FloatArray], list[FloatArray]]:
@@ -555,21 +527,3 @@ class ModuleStack:
 
 def _as_arrays(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
     return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
-
-
-def activate_in_place(hidden: FloatArray, activation: str) -> None:
-    """Apply a hidden activation to a numpy array.
-
-    Parameters
-    ----------
-    hidden : ndarray
-        Changed in place.
-    activation : {"identity", "logistic", "relu", "tanh"}
-        As in :class:`MLPStack`.
-    """
-    if activation == "relu":
-        np.maximum(hidden, 0, out=hidden)
-    elif activation == "tanh":
-        np.tanh(hidden, out=hidden)
-    elif activation == "logistic":
-        expit(hidden, out=hidden)

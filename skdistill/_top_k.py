@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import DTypeLike, NDArray
 
 from skdistill._centroids import LabelVectors, unit_rows
+from skdistill._hidden_units import Hidden, activate_in_place, pooled
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import FloatArray, IntArray
 
@@ -19,6 +20,8 @@ from skdistill._typing import FloatArray, IntArray
 BLOCK_LOGITS = 2**19
 #: Rows that are scored at a time.
 BLOCK_ROWS = 512
+#: Hidden units that are sums.
+LINEAR = Hidden()
 #: Values of which the maximum is taken first, to find the largest.
 STRIP = 32
 
@@ -29,7 +32,7 @@ class Query(NamedTuple):
     Attributes
     ----------
     hidden : ndarray of shape (n_rows, dim)
-        Sums of feature embeddings.
+        Hidden units.
     unit : csr_matrix of shape (n_rows, n_features) or None
         The rows at length 1, for the sparse part; None where there is none.
     """
@@ -56,28 +59,38 @@ class Tables:
         Biases of the labels.
     residual : LabelVectors or None
         The sparse linear part of the logits, for rows of length 1.
+    hidden : Hidden
+        What becomes of the embeddings of a row's features.
     """
 
     features: FloatArray
     labels: FloatArray
     bias: FloatArray
     residual: LabelVectors | None = None
+    hidden: Hidden = LINEAR
 
     def query(self, X: Any, dtype: DTypeLike) -> Query:
         """Return rows ready to be scored, in the type asked for."""
+        unit = None
+        if self.residual is not None:
+            unit = unit_rows(sp.csr_matrix(X).astype(dtype))
+        hidden = self._products(pooled(X, self.hidden.pooling), dtype)
+        activate_in_place(hidden, self.hidden.activation)
+        return Query(hidden, unit)
+
+    def _products(self, X: Any, dtype: DTypeLike) -> FloatArray:
+        """Return the products of rows with the embeddings of the features."""
         if not sp.issparse(X):
             features = self.features.astype(dtype, copy=False)
-            unit = None if self.residual is None else unit_rows(sp.csr_matrix(X))
-            return Query(np.asarray(X, dtype=dtype) @ features, unit)
+            products: FloatArray = np.asarray(X, dtype=dtype) @ features
+            return products
         # Only the features that are there: a wider type must not copy the whole table.
         present, columns = np.unique(X.indices, return_inverse=True)
         part = sp.csr_matrix(
             (X.data.astype(dtype, copy=False), columns, X.indptr),
             shape=(X.shape[0], len(present)),
         )
-        hidden = part @ self.features[present].astype(dtype, copy=False)
-        unit = None if self.residual is None else unit_rows(X.astype(dtype))
-        return Query(hidden, unit)
+        return part @ self.features[present].astype(dtype, copy=False)
 
     def blocks(self, n_rows: int) -> Iterator[slice]:
         """Cut the labels into blocks of a bounded number of logits."""

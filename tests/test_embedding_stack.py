@@ -56,13 +56,15 @@ def data(
     return RetrievalSet(inputs, targets, proposal, part, x, N, 0, 1, 4)
 
 
-def stack(objective, *, dropout=0.0, dtype=torch.float64, n_hard=None, rank=8):
-    rng = np.random.default_rng(rank)
+def stack(
+    objective, *, dropout=0.0, dtype=torch.float64, n_hard=None, activation="identity"
+):
+    rng = np.random.default_rng(8)
 
     def table(*shape):
         return torch.from_numpy(rng.normal(size=shape))
 
-    settings = StepSettings(objective, dropout, n_hard, L)
+    settings = StepSettings(objective, dropout, n_hard, L, activation)
     return EmbeddingStack(table(D, DIM), table(L, DIM).to(dtype), table(L, 1), settings)
 
 
@@ -111,6 +113,46 @@ def test_gradients_are_those_of_finite_differences(kind, others, n_negatives, fo
             ends.append(loss_at(student, batch, moved))
         slope = (ends[1] - ends[0]) / 2e-5
         assert_allclose(float((full * direction).sum()), slope, rtol=1e-5, atol=1e-8)
+
+
+AUTOGRAD = {
+    "identity": lambda z: z,
+    "logistic": torch.sigmoid,
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+}
+
+
+@pytest.mark.parametrize("pooling", ["sum", "mean"])
+@pytest.mark.parametrize("activation", AUTOGRAD)
+@pytest.mark.parametrize("dense", [False, True])
+def test_gradients_through_hidden_units_are_those_of_autograd(
+    pooling, activation, dense
+):
+    rows = data(soft=False, dense=dense)
+    rows.pooling = pooling
+    filled = np.ones((N, 1))
+    filled[2] = 0.0  # a row without features
+    rows.X = rows.X * filled if dense else sp.csr_matrix(rows.X.multiply(filled))
+    x = torch.tensor(rows.X if dense else rows.X.toarray())
+    if pooling == "mean":
+        x = x / (x != 0).sum(dim=1, keepdim=True).clamp(min=1)
+    batch = first_batch(rows)
+    student = stack(SoftmaxObjective(), dropout=0.4, activation=activation)
+    tables = [t.clone().requires_grad_() for t in student.parameters()]
+    batch.rng = np.random.default_rng(5)
+    loss = student.gradient(batch, None)
+    kept = np.random.default_rng(5).random((N, DIM), dtype=np.float32) >= 0.4
+    hidden = AUTOGRAD[activation](x @ tables[0]) * torch.from_numpy(kept) / 0.6
+    logits = hidden @ tables[1].T + tables[2].T
+    t = torch.tensor(rows.targets.raised.toarray(), dtype=torch.float64)
+    expected = -(t * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+    expected.backward()
+    assert_allclose(float(loss), float(expected.detach()), rtol=1e-12)
+    for table, gradient in zip(tables, student.gradients, strict=True):
+        full = torch.zeros_like(table)
+        full[slice(None) if gradient.rows is None else gradient.rows] = gradient.values
+        assert_allclose(full.detach(), table.grad, rtol=0, atol=1e-13)
 
 
 def test_the_loss_is_that_of_the_formula():

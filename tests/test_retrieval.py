@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import expit
 from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -187,6 +188,69 @@ def test_dense_inputs_learn_the_same_as_sparse_ones(data):
     )
 
 
+NUMPY_ACTIVATIONS = {
+    "identity": lambda z: z,
+    "logistic": expit,
+    "relu": lambda z: np.maximum(z, 0),
+    "tanh": np.tanh,
+}
+
+
+@pytest.mark.parametrize("pooling", ["sum", "mean"])
+@pytest.mark.parametrize("activation", NUMPY_ACTIVATIONS)
+def test_hidden_units_are_those_of_the_formula(data, pooling, activation):
+    X, Y = data
+    X = X.tolil()
+    X[3] = 0
+    X = sp.csr_matrix(X)
+    student = clone(SMALL).set_params(
+        pooling=pooling, activation=activation, objective="logistic", dtype="float64"
+    )
+    student.fit(X, Y)
+    x = X.toarray()
+    if pooling == "mean":
+        x /= np.maximum(np.count_nonzero(x, axis=1), 1)[:, None]
+    features, labels, bias = tables(student)
+    logits = NUMPY_ACTIVATIONS[activation](x @ features) @ labels.T + bias
+    expected = student.calibration_.slope * logits + student.calibration_.offset
+    decision = student.decision_function(X)
+    assert_allclose(decision, expected, rtol=1e-6, atol=1e-6)
+    dense = clone(student).fit(X.toarray(), Y)
+    assert_same(student, dense, atol=1e-8)
+    # What it was fitted with counts, also when it has been stored.
+    other = student.set_params(pooling="sum", activation="identity")
+    stored = pickle.loads(pickle.dumps(other))
+    assert_array_equal(stored.decision_function(X), decision)
+
+
+def test_a_mean_over_rows_of_one_length_is_a_sum_of_smaller_embeddings(data):
+    _, Y = data
+    columns = np.random.default_rng(0).permuted(
+        np.tile(np.arange(60), (300, 1)), axis=1
+    )
+    ends = np.arange(0, 300 * 8 + 1, 8)
+    X = sp.csr_matrix((np.ones(2400), columns[:, :8].ravel(), ends), shape=(300, 60))
+    student = clone(SMALL).set_params(dtype="float64")
+    total = clone(student).fit(X, Y)
+    mean = clone(student).set_params(pooling="mean").fit(X, Y)
+    assert_allclose(
+        mean.feature_embeddings_, 8 * total.feature_embeddings_, rtol=1e-6, atol=1e-6
+    )
+    assert_allclose(mean.decision_function(X), total.decision_function(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["logistic", "relu", "tanh"])
+@pytest.mark.parametrize("pooling", ["sum", "mean"])
+def test_hidden_units_of_every_kind_learn(data, pooling, activation):
+    X, Y = data
+    retriever = clone(SMALL).set_params(
+        pooling=pooling, activation=activation, n_negatives=20, max_iter=15, residual=0
+    )
+    retriever.fit(X, Y)
+    hits = np.take_along_axis(Y.toarray(), retriever.predict_topk(X, 1)[0], axis=1)
+    assert hits.mean() > np.asarray(Y.mean(axis=0)).max() + 0.1
+
+
 def test_names_and_text():
     texts = ["a red ball", "a red square", "the green square", "a green ball"] * 20
     y = [["red", "round"], ["red"], ["green"], ["green", "round"]] * 20
@@ -292,6 +356,8 @@ class Wrong(Oracle):
         ({"cv": [([0], [1])], "teacher": Oracle()}, None, ValueError, "exactly one"),
         ({"mixing_weight": 1.5}, None, ValueError, "mixing_weight"),
         ({"proposal": "other"}, None, ValueError, "proposal"),
+        ({"pooling": "max"}, None, ValueError, "'pooling' parameter .* Got 'max'"),
+        ({"activation": "gelu"}, None, ValueError, "'activation' .* Got 'gelu'"),
         ({"device": "nowhere"}, None, ValueError, "device='nowhere'"),
         ({}, np.ones((3, 3)), ValueError, r"shape \(n_samples, n_labels\)"),
         ({}, -np.ones((300, 40)), ValueError, "row 0 holds -1.0 for label 0"),
@@ -331,7 +397,10 @@ def test_a_failed_fit_leaves_the_one_before(data):
 def test_grid_search_and_folds_of_sparse_labels(data):
     X, Y = data
     scorer = retrieval_scorer("precision", k=3)
-    grid = {"temperature": [1.0, 2.0], "mixing_weight": [0.0, 0.5], "dim": [4, 8]}
+    grid = [
+        {"temperature": [1.0, 2.0], "mixing_weight": [0.0, 0.5], "dim": [4, 8]},
+        {"pooling": ["sum", "mean"], "activation": ["relu", "tanh"]},
+    ]
     search = GridSearchCV(
         clone(SMALL).set_params(max_iter=2, objective="double"),
         grid,
@@ -342,7 +411,7 @@ def test_grid_search_and_folds_of_sparse_labels(data):
     search.fit(X, Y, soft_labels=P)
     scores = search.cv_results_["mean_test_score"]
     assert np.isfinite(scores).all()
-    assert len(set(scores)) > 2
+    assert len(set(scores)) > 4
 
 
 def test_pickles_predict_the_same(data):
@@ -526,8 +595,8 @@ checkpoints.Checkpoint.save = save_and_die
 X, Y, _ = make_retrieval(300, 60, 40, random_state=0)
 retriever = DistillationRetriever(
     dim=8, teacher_dim=12, objective="double", n_negatives=6, dropout=0.3,
-    batch_size=32, max_iter=3, report_every=4, dtype=sys.argv[3], random_state=0,
-    checkpoint=path or None,
+    pooling="mean", activation="tanh", batch_size=32, max_iter=3, report_every=4,
+    dtype=sys.argv[3], random_state=0, checkpoint=path or None,
 ).fit(X, Y)
 parts = (retriever.feature_embeddings_, retriever.label_embeddings_,
          retriever.label_bias_, retriever.loss_curve_)
@@ -562,6 +631,8 @@ def test_a_checkpoint_of_another_training_is_refused(data, tmp_path, monkeypatch
     retriever = clone(SMALL).set_params(checkpoint=os.fspath(path)).fit(X, Y)
     with pytest.raises(ValueError, match="other parameters or data"):
         clone(retriever).set_params(dim=9).fit(X, Y)
+    with pytest.raises(ValueError, match="other parameters or data"):
+        clone(retriever).set_params(activation="tanh").fit(X, Y)
     with pytest.raises(ValueError, match="other parameters or data"):
         clone(retriever).fit(X, Y[:, ::-1])
     assert_same(clone(retriever).fit(X, Y), retriever)

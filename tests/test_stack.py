@@ -6,9 +6,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdistill import _stack
+from skdistill import _hidden_units, _stack
+from skdistill._hidden_units import ACTIVATIONS
 from skdistill._stack import (
-    ACTIVATIONS,
     CrossEntropyBatch,
     MLPStack,
     ModuleStack,
@@ -241,7 +241,7 @@ def test_each_member_is_a_network_of_its_own(activation, hidden):
         out = batch.x[g].numpy()
         for coef, intercept in zip(coefs[:-1], intercepts[:-1], strict=True):
             out = out @ coef + intercept
-            _stack.activate_in_place(out, activation)
+            _hidden_units.activate_in_place(out, activation)
         assert_allclose(logits[g], out @ coefs[-1] + intercepts[-1], atol=1e-12)
 
 

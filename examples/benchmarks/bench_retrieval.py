@@ -472,8 +472,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="leave out the out-of-fold ensemble, which fits each library 8 times",
     )
     parser.add_argument("--only", nargs="+", choices=("distil", "peers"))
-    parser.add_argument("--sets", nargs="+", default=None)
-    parser.add_argument("--labels", nargs="+", type=int, help="of synthetic problems")
+    parser.add_argument("--sets", nargs="*", default=None)
+    parser.add_argument("--labels", nargs="*", type=int, help="of synthetic problems")
     parser.add_argument("--dims", nargs="+", type=int)
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--threads", type=int, default=_bench.n_cores())

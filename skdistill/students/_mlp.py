@@ -23,7 +23,8 @@ from skdistill._front import (
     draw_waves,
     periodic_embedding,
 )
-from skdistill._stack import ACTIVATIONS, MLPStack, activate_in_place
+from skdistill._hidden_units import ACTIVATIONS, activate_in_place
+from skdistill._stack import MLPStack
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent, Problem, Terms
 from skdistill.students._columns import check_table
