@@ -188,8 +188,9 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         :class:`sklearn.frozen.FrozenEstimator` it is used as it is. A list averages
         the probabilities (:class:`~skdistill.teachers.EnsembleTeacher` takes weights).
         A torch module is wrapped in :class:`~skdistill.teachers.ModuleTeacher`. None is
-        :class:`sklearn.ensemble.HistGradientBoostingClassifier`. The teacher sees X as
-        it was passed: frames, categories, missing values, text.
+        :class:`sklearn.ensemble.HistGradientBoostingClassifier` in a
+        :class:`~skdistill.teachers.TableTeacher`. The teacher sees X as it was passed:
+        frames, categories, missing values, text.
     student : student, estimator, torch module or None, default=None
         None is :class:`~skdistill.students.MLPStudent`. Any student of
         :mod:`skdistill.students`; a torch module

@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_method_params, check_memory
 from skdistill._folds import Folds
 from skdistill._scoring import class_proba
 from skdistill._soft_labels import LabelledRows, Stage
+from skdistill._table_teacher import fit_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 
 
@@ -198,7 +199,7 @@ def _fit_and_score(
 ) -> list[FloatArray]:
     """Fit a teacher to some rows; score others, or inputs of their own."""
     params = _check_method_params(X, params=fit_params, indices=job.train)
-    teacher.fit(_safe_indexing(X, job.train), y[job.train], **params)
+    fit_teacher(teacher, _safe_indexing(X, job.train), y[job.train], params)
     # A class that is missing here has probability 0, as in the folds themselves.
     return [
         class_proba(

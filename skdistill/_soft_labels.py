@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -35,6 +34,7 @@ from skdistill._scoring import (
     warn_unknown_classes,
     weight_params,
 )
+from skdistill._table_teacher import TableTeacher, fit_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill._validation import check_labels, check_weights, encode_labels
 from skdistill.teachers import EnsembleTeacher, ModuleTeacher
@@ -300,7 +300,7 @@ def declared_teacher(teacher: Any) -> Any:
         Something whose tags can be asked for.
     """
     if teacher is None:
-        return HistGradientBoostingClassifier()
+        return TableTeacher()
     return (
         EnsembleTeacher(list(teacher))
         if isinstance(teacher, (list, tuple))
@@ -314,8 +314,8 @@ def resolve_teacher(teacher: Any, random_state: Any) -> Estimator:
     Parameters
     ----------
     teacher : estimator, list of estimators or None
-        None stands for :class:`sklearn.ensemble.HistGradientBoostingClassifier`, a
-        list for an :class:`~skdistill.teachers.EnsembleTeacher` of equal weights.
+        None stands for a :class:`~skdistill.teachers.TableTeacher`, a list for an
+        :class:`~skdistill.teachers.EnsembleTeacher` of equal weights.
     random_state : int, RandomState instance or None
         Seed of the default teacher.
 
@@ -330,7 +330,7 @@ def resolve_teacher(teacher: Any, random_state: Any) -> Estimator:
         If it cannot be a teacher.
     """
     if teacher is None:
-        teacher = HistGradientBoostingClassifier(random_state=random_state)
+        teacher = TableTeacher(random_state=random_state)
         if _routing_enabled():
             teacher.set_fit_request(sample_weight=True)
     elif isinstance(teacher, (list, tuple)):
@@ -467,7 +467,7 @@ def _score_frozen(
 def _fit(
     teacher: Estimator, X: InputLike, y: NDArray[Any], fit_params: dict[str, Any]
 ) -> Estimator:
-    return teacher.fit(X, y, **fit_params)
+    return fit_teacher(teacher, X, y, fit_params)
 
 
 def _fit_and_score(
@@ -515,5 +515,5 @@ def _fit_fold(
     test: IntArray,
 ) -> tuple[FloatArray, list[int]]:
     params = _check_method_params(X, params=fit_params, indices=train)
-    teacher.fit(_safe_indexing(X, train), y[train], **params)
+    fit_teacher(teacher, _safe_indexing(X, train), y[train], params)
     return class_proba(teacher, _safe_indexing(X, test), classes)

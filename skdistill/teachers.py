@@ -1,4 +1,4 @@
-"""Teachers of our own: a torch module, and several teachers as one."""
+"""Teachers of our own: a torch module, several teachers as one, and raw tables."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ from skdistill._scoring import (
     warn_unknown_classes,
     weight_params,
 )
+from skdistill._table_teacher import TableTeacher, fit_teacher
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill._validation import (
     check_labels,
@@ -53,6 +54,7 @@ from skdistill._validation import (
 __all__ = [
     "EnsembleTeacher",
     "ModuleTeacher",
+    "TableTeacher",
     "average_soft_labels",
     "ranked_soft_labels",
 ]
@@ -326,7 +328,7 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
             proba = self._label_proba(X, y, codes, params)
             self.weights_ = fit_mixture_weights(proba, weight)
         self.teachers_ = [
-            clone(teacher).fit(X, y, **member_params)
+            fit_teacher(clone(teacher), X, y, member_params)
             for teacher, member_params in zip(self.teachers, params, strict=True)
         ]
         # A frozen member may know classes that these rows, a fold perhaps, lack.
@@ -392,7 +394,7 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
             for train, test in folds:
                 member = clone(teacher)
                 given = _check_method_params(X, params=fit_params, indices=train)
-                member.fit(_safe_indexing(X, train), y[train], **given)
+                fit_teacher(member, _safe_indexing(X, train), y[train], given)
                 known = np.isin(y[test], member.classes_)
                 rows, classes = test[known], np.unique(member.classes_)
                 scored, _ = class_proba(member, _safe_indexing(X, rows), classes)

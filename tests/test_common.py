@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
@@ -25,7 +26,7 @@ from skdistill.students import (
     MLPStudent,
     ModuleStudent,
 )
-from skdistill.teachers import EnsembleTeacher
+from skdistill.teachers import EnsembleTeacher, TableTeacher
 
 pytestmark = pytest.mark.filterwarnings(
     # Some checks pass classes of a single row on purpose.
@@ -97,6 +98,11 @@ ESTIMATORS = {
     "EstimatorStudent, ridge": (EstimatorStudent(Ridge()), None),
     "EstimatorStudent, pipeline": (
         EstimatorStudent(make_pipeline(Normalizer(), LinearStudent())),
+        None,
+    ),
+    "TableTeacher": (TableTeacher(LOGISTIC), None),
+    "TableTeacher, boosting": (
+        TableTeacher(HistGradientBoostingClassifier(max_iter=10, random_state=0)),
         None,
     ),
     "EnsembleTeacher": (EnsembleTeacher([LOGISTIC, GaussianNB()]), None),

@@ -601,7 +601,7 @@ def test_the_default_teacher_takes_the_same_frames():
         student=MLP, random_state=0, keep_teacher=True, mixing_weight=0.5
     )
     distilled.fit(frame[:200], y[:200])
-    assert distilled.teacher_.is_categorical_.tolist() == [
+    assert distilled.teacher_.estimator_.is_categorical_.tolist() == [
         False,
         False,
         False,

@@ -128,7 +128,7 @@ def columns_of(X: InputLike) -> list[Any]:
     if isinstance(X, np.ndarray):
         return list(X.T)
     if hasattr(X, "get_columns"):  # polars
-        columns: list[Any] = X.getcolumns_of()
+        columns: list[Any] = X.get_columns()
         return columns
     return [column for _, column in X.items()]
 
@@ -188,13 +188,15 @@ def _is_missing(value: Any) -> bool:
     return value is None or is_scalar_nan(value) or is_pandas_na(value)
 
 
-def numbers_of(column: Any) -> FloatArray:
+def numbers_of(column: Any, i: int) -> FloatArray:
     """Return a column as float64, NaN where a value is missing.
 
     Parameters
     ----------
     column : {Series, ndarray} of shape (n_samples,)
         A column of numbers or booleans.
+    i : int
+        Its position, for the message.
 
     Returns
     -------
@@ -203,9 +205,19 @@ def numbers_of(column: Any) -> FloatArray:
 
     Raises
     ------
-    ValueError
-        If a value is no number, or infinite.
+    TypeError, ValueError
+        If a value is no number, or infinite; the message names the column.
     """
+    try:
+        return _floats(column)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"Column {getattr(column, 'name', i)!r} of X, which holds numbers: {error}"
+        ) from error
+
+
+def _floats(column: Any) -> FloatArray:
     dtype = column.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
         found: FloatArray = np.asarray(column, dtype=np.float64)
@@ -277,6 +289,33 @@ def levels_of(column: Any) -> Levels:
     everything = map(_text, np.asarray(values, dtype=object))
     codes = [found.setdefault(text, len(found)) for text in everything]
     return Levels(np.array(codes, dtype=np.intp), list(found))
+
+
+def level_columns(X: InputLike) -> list[Any]:
+    """Return which columns of any input hold levels.
+
+    Parameters
+    ----------
+    X : {array-like, data frame, sparse matrix}
+        What the user passed.
+
+    Returns
+    -------
+    list
+        Their names, or positions where they have none.
+
+    Raises
+    ------
+    ValueError
+        If a column holds dates or durations.
+    """
+    table = None if sp.issparse(X) else _as_table(X)
+    columns = [] if table is None else columns_of(table)
+    return [
+        getattr(column, "name", i)
+        for i, column in enumerate(columns)
+        if not is_numeric(column, i)
+    ]
 
 
 def is_plain(X: InputLike) -> bool:

@@ -222,8 +222,8 @@ class TableEncoder:
             self.centre_ = _mean(X, weight)
             return
         missing, varied = [], []
-        for k, i in enumerate(self.numeric_):
-            values = numbers_of(X[i]) if isinstance(X, list) else X[:, i]
+        for k, i in enumerate(self.numeric_.tolist()):
+            values = numbers_of(X[i], i) if isinstance(X, list) else X[:, i]
             present = ~np.isnan(values)
             of_present = weight
             if not present.all():
@@ -351,9 +351,9 @@ class TableEncoder:
             else:
                 whole = len(out) <= CHUNK_ROWS
                 values = np.empty((min(rows.stop, len(out)) - start, n_numeric))
-                for k, i in enumerate(self.numeric_):
+                for k, i in enumerate(self.numeric_.tolist()):
                     column = columns[i] if whole else columns[i][rows]
-                    values[:, k] = numbers_of(column)
+                    values[:, k] = numbers_of(column, i)
             absent = np.isnan(values)
             if self.scaled:
                 self._scale(values)
