@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from skdistill.losses import temper_proba
 from skdistill.students._base import (
     BaseStudent,
     Problem,
+    Task,
     Terms,
     label_terms,
     objective_terms,
@@ -305,7 +306,8 @@ def _trained(
         if isinstance(student, LinearStudent):
             # Not each from the last one's solution: a solver that stops early would
             # have gone further with the later ones.
-            fitted = BaseStudent._fit_many(student, problem, terms)
+            tasks = [Task(replace(problem, terms=t)) for t in terms]
+            fitted = BaseStudent._fit_tasks(student, tasks)
         else:
             fitted = student._fit_many(problem, terms)
         students.update(zip(group, fitted, strict=True))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from joblib import cpu_count, effective_n_jobs
 from numpy.typing import NDArray
-from scipy.stats import rankdata
-from sklearn.base import _fit_context, clone
+from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names, log_loss, make_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils._metadata_requests import _raise_for_params, _routing_enabled
@@ -20,22 +18,29 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.parallel import Parallel, delayed
 
+from skdistill._candidates import (
+    Candidate,
+    as_cv_results,
+    choose,
+    make_candidates,
+    student_settings,
+)
 from skdistill._distillation import StudentClassifier
-from skdistill._grid import Candidate, FoldResult, Grid
+from skdistill._folds import Folds
+from skdistill._grid import FoldResult, Grid
 from skdistill._scoring import is_frozen
 from skdistill._soft_labels import (
     TeacherStageMixin,
     fitted_teacher,
 )
-from skdistill._typing import FloatArray, InputLike, IntArray
+from skdistill._typing import InputLike, IntArray
 from skdistill._validation import check_soft_labels, keep_fitted_on_failure
-from skdistill.students._base import (
-    BaseStudent,
-)
+from skdistill.students._base import BaseStudent
+from skdistill.students._resolve import wraps
 
-#: Mean scores that differ by no more than this share are equal: training in float32 is
-#: not more exact.
-TIE = 1e-6
+#: Folds whose students are trained together have objectives of at most so many bytes,
+#: or are as many as are worked on at the same time.
+JOINT_BYTES = 2**28
 
 
 class DistillationClassifierCV(StudentClassifier):
@@ -54,14 +59,20 @@ class DistillationClassifierCV(StudentClassifier):
         As in :class:`DistillationClassifier`. A frozen teacher that was fitted on rows
         of X has seen the folds that its students are scored on.
     student : student, estimator, torch module or None, default=None
-        As in :class:`DistillationClassifier`. Grids of MLPStudent are trained as
-        stacks, grids of LinearStudent from one solution to the next, all others one
-        after the other.
+        As in :class:`DistillationClassifier`. Grids of MLPStudent are trained as stacks
+        of several folds, grids of LinearStudent from one solution to the next, all
+        others one after the other.
     temperatures : array-like, default=(0.5, 1.0, 2.0, 4.0)
         Temperatures to try, numbers in (0, inf) or "auto".
     mixing_weights : array-like, default=(0.0, 0.25, 0.5, 0.75, 1.0)
         Mixing weights to try, in [0, 1]. With 0, the ordinary student, the temperature
         does not matter and only one student is trained. It wins ties.
+    student_grid : dict of str to sequence, default=None
+        Values to try of the student's own parameters, by their names, as
+        :class:`~sklearn.model_selection.GridSearchCV` takes them:
+        ``{"learning_rate_init": [0.002, 0.008]}``. Every combination is tried with
+        every temperature and mixing weight. Students of a stack may differ in
+        `learning_rate_init`, `weight_decay` and `random_state`.
     student_temperature : float or "same", default=1.0
         As in :class:`DistillationClassifier`.
     cv : int, splitter, iterable or None, default=None
@@ -83,7 +94,7 @@ class DistillationClassifierCV(StudentClassifier):
     keep_teacher : bool, default=False
         Whether to keep the teacher, fitted on all rows, as ``teacher_``.
     n_jobs : int or None, default=None
-        Folds worked on at the same time, in threads. With one, the stacks of a fold
+        Folds worked on at the same time, in threads. With one, the stacks of students
         share the cores. The result is the same.
     random_state : int, RandomState instance or None, default=None
         Seed of the default teacher and of the default student.
@@ -94,16 +105,19 @@ class DistillationClassifierCV(StudentClassifier):
         Sorted class labels.
     cv_results_ : dict of ndarray
         One entry a candidate, with the keys of
-        :class:`sklearn.model_selection.GridSearchCV`. Fit times are those of a stack
+        :class:`sklearn.model_selection.GridSearchCV`, those of the student's parameters
+        with "student__". Fit times are those of a stack
         divided by its size.
     best_index_ : int
         The candidate chosen.
     best_params_ : dict
-        Its temperature and mixing weight.
+        Its temperature and mixing weight, and, by names that begin with "student__",
+        its parameters of the student.
     best_score_ : float
         Its mean score.
     scores_ : ndarray of shape (n_temperatures, n_mixing_weights, n_folds)
-        Scores of all candidates.
+        Scores of all candidates; with `student_grid` its combinations, in the order of
+        :class:`~sklearn.model_selection.ParameterGrid`, are the axis before the folds.
     temperature_ : float
         The temperature used in the refit, or the median over the folds without one.
     mixing_weight_ : float
@@ -142,6 +156,7 @@ class DistillationClassifierCV(StudentClassifier):
         **StudentClassifier._student_constraints,
         "temperatures": ["array-like"],
         "mixing_weights": ["array-like"],
+        "student_grid": [dict, None],
         "cv": ["cv_object"],
         "teacher_cv": [
             Interval(Integral, 2, None, closed="left"),
@@ -162,6 +177,7 @@ class DistillationClassifierCV(StudentClassifier):
         *,
         temperatures: Any = (0.5, 1.0, 2.0, 4.0),
         mixing_weights: Any = (0.0, 0.25, 0.5, 0.75, 1.0),
+        student_grid: Any = None,
         student_temperature: float | str = 1.0,
         cv: Any = None,
         teacher_cv: Any = None,
@@ -177,6 +193,7 @@ class DistillationClassifierCV(StudentClassifier):
         self.student = student
         self.temperatures = temperatures
         self.mixing_weights = mixing_weights
+        self.student_grid = student_grid
         self.student_temperature = student_temperature
         self.cv = cv
         self.teacher_cv = teacher_cv
@@ -244,14 +261,16 @@ class DistillationClassifierCV(StudentClassifier):
         TypeError
             If teacher or student is nothing that can be one.
         ValueError
-            If a candidate is outside its range, or the data or what the teacher
-            returns is unusable.
+            If a candidate is outside its range, `student_grid` names no parameter of
+            the student, or the data or what the teacher returns is unusable.
         """
         _raise_for_params(params, self, "fit")
         candidates = self._candidates(given=soft_labels is not None)
         student = self._new_student(
             [(c.temperature, c.mixing_weight) for c in candidates]
         )
+        prefix = "estimator__" if wraps(student, self.student) else ""
+        settings = student_settings(student, candidates, prefix)
         rows = self._check_rows(X, y, sample_weight)
         if soft_labels is not None:
             soft_labels = check_soft_labels(
@@ -263,7 +282,7 @@ class DistillationClassifierCV(StudentClassifier):
         student._check_task(X, len(rows.classes))
         for name in ("student_", "teacher_"):
             self.__dict__.pop(name, None)
-        grid = Grid(self, student, candidates, rows, soft_labels, params)
+        grid = Grid(self, student, settings, candidates, rows, soft_labels, params)
         context = self._init_callback_context(max_subtasks=1 + int(self.refit))
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         results = self._score_folds(grid, context)
@@ -288,13 +307,11 @@ class DistillationClassifierCV(StudentClassifier):
         return check_scoring(self, self.scoring)
 
     def _candidates(self, *, given: bool) -> list[Candidate]:
-        """Return the grid, temperatures first, after checking its values."""
-        temperature = _Values(
-            "temperatures", Interval(Real, 0, np.inf, closed="neither")
+        """Return the grid, after checking its values."""
+        candidates = make_candidates(
+            self.temperatures, self.mixing_weights, self.student_grid
         )
-        mixing = _Values("mixing_weights", Interval(Real, 0, 1, closed="both"))
-        temperatures = temperature.check(self.temperatures, ("auto",))
-        mixing_weights = mixing.check(self.mixing_weights)
+        temperatures = [candidate.temperature for candidate in candidates]
         in_sample = isinstance(self.teacher_cv, str) and self.teacher_cv == "in-sample"
         own_rows = in_sample and not is_frozen(self._resolved_teacher())
         if "auto" in temperatures and own_rows and not given:
@@ -302,7 +319,7 @@ class DistillationClassifierCV(StudentClassifier):
                 "temperatures with 'auto' need out-of-fold probabilities, but "
                 "teacher_cv='in-sample' has none. Leave one of them out."
             )
-        return [Candidate(t, float(a)) for t in temperatures for a in mixing_weights]
+        return candidates
 
     def _score_folds(self, grid: Grid, context: Any) -> list[FoldResult]:
         """Train and score all candidates on each fold."""
@@ -314,20 +331,44 @@ class DistillationClassifierCV(StudentClassifier):
                 "one_standard_error=True needs scores of at least 2 folds, but cv has "
                 "1. Use one_standard_error=False, or more folds."
             )
-        n_jobs = effective_n_jobs(self.n_jobs)
-        n_threads = cpu_count() if n_jobs == 1 else 1
         task = context.subcontext(
             task_name="score grid",
             max_subtasks=len(folds),
             sequential_subtasks=False,
         )
-        data = {"estimator": self, "X": grid.rows.X, "y": grid.rows.y}
-        task.call_on_fit_task_begin(**data)
+        task.call_on_fit_task_begin(estimator=self, X=grid.rows.X, y=grid.rows.y)
+        results: list[FoldResult] = []
+        for group in self._groups(grid, folds):
+            results += self._score_group(grid, group, len(results), task)
+        task.call_on_fit_task_end(estimator=self, X=grid.rows.X, y=grid.rows.y)
+        return results
 
-        def score(i: int, train: IntArray, test: IntArray) -> FoldResult:
-            fold = task.subcontext(task_name="fold", task_id=i)
+    def _groups(self, grid: Grid, folds: Folds) -> list[Folds]:
+        """Return the folds that are worked on at the same time.
+
+        All of them, one by one; or as many as are trained together in the memory that
+        there is for their objectives.
+        """
+        if not grid.student._joins_folds():
+            return [folds]
+        n_bytes = grid.bytes_of_objectives(max(len(train) for train, _ in folds))
+        size = max(effective_n_jobs(self.n_jobs), JOINT_BYTES // n_bytes)
+        return [folds[i : i + size] for i in range(0, len(folds), size)]
+
+    def _score_group(
+        self, grid: Grid, folds: Folds, first: int, task: Any
+    ) -> list[FoldResult]:
+        """Train and score all candidates on some folds."""
+        data = {"estimator": self, "X": grid.rows.X, "y": grid.rows.y}
+        n_jobs = effective_n_jobs(self.n_jobs)
+        joined = grid.student._joins_folds()
+        n_threads = cpu_count() if n_jobs == 1 else n_jobs if joined else 1
+
+        def work(i: int, train: IntArray, test: IntArray) -> Any:
+            fold = task.subcontext(task_name="fold", task_id=first + i)
             fold.call_on_fit_task_begin(**data)
-            result = grid.score(train, test, n_threads)
+            prepared = grid.prepare(train, test)
+            result = prepared if joined else grid.train([prepared], n_threads)[0]
             fold.call_on_fit_task_end(**data)
             return result
 
@@ -335,20 +376,27 @@ class DistillationClassifierCV(StudentClassifier):
         # need not be copied. They set and reset the filters of warnings, which they
         # share, out of turn: put back here.
         with warnings.catch_warnings():
-            results = Parallel(n_jobs=n_jobs, require="sharedmem")(
-                delayed(score)(i, train, test) for i, (train, test) in enumerate(folds)
+            found = list(
+                Parallel(n_jobs=n_jobs, require="sharedmem")(
+                    delayed(work)(i, *fold) for i, fold in enumerate(folds)
+                )
             )
-        task.call_on_fit_task_end(**data)
-        return list(results)
+        return grid.train(found, n_threads) if joined else found
 
     def _store_results(
         self, candidates: list[Candidate], results: list[FoldResult]
     ) -> None:
         scores = np.column_stack([result.scores for result in results])
-        shape = (len(list(self.temperatures)), len(list(self.mixing_weights)), -1)
-        self.scores_ = scores.reshape(shape)
-        self.cv_results_ = _as_cv_results(candidates, results)
-        self.best_index_ = _choose(candidates, scores, self.one_standard_error)
+        shape = [len(list(self.temperatures)), len(list(self.mixing_weights))]
+        if self.student_grid is not None:
+            shape.append(1 + max(candidate.student for candidate in candidates))
+        self.scores_ = scores.reshape(*shape, -1)
+        times = {
+            name: np.column_stack([getattr(result, name) for result in results])
+            for name in ("fit_time", "score_time")
+        }
+        self.cv_results_ = as_cv_results(candidates, scores, times)
+        self.best_index_ = choose(candidates, scores, self.one_standard_error)
         best = candidates[self.best_index_]
         self.best_params_ = best.params
         self.best_score_ = float(scores[self.best_index_].mean())
@@ -359,8 +407,7 @@ class DistillationClassifierCV(StudentClassifier):
     def _refit(self, grid: Grid, best: Candidate, context: Any) -> None:
         """Train the best candidate on all rows."""
         task = context.subcontext(task_name="refit")
-        student = clone(grid.student)
-        student._takes_missing = grid.student._takes_missing
+        student = grid.new_student(best)
         with task.propagate_callback_context(student):
             task.call_on_fit_task_begin(estimator=self, X=grid.rows.X, y=grid.rows.y)
             self._fit_best(grid, best, student)
@@ -376,76 +423,3 @@ class DistillationClassifierCV(StudentClassifier):
         used = best.mixing_weight > 0 and grid.soft_labels is None
         if self.keep_teacher and used:
             self.teacher_ = fitted_teacher(stage, labelled)
-
-
-@dataclass(frozen=True)
-class _Values:
-    """Checks the values of one axis of the grid."""
-
-    name: str
-    interval: Interval
-
-    def check(self, values: Any, words: Sequence[str] = ()) -> list[Any]:
-        values = list(values)
-        allowed = f"{self.interval}" + "".join(f" or {word!r}" for word in words)
-        if not values:
-            raise ValueError(f"{self.name} must hold at least one value, got none.")
-        for value in values:
-            is_word = isinstance(value, str) and value in words
-            if not is_word and not self.interval.is_satisfied_by(value):
-                raise ValueError(
-                    f"each of {self.name} must be {allowed}, got {value!r}."
-                )
-        return values
-
-
-def _choose(
-    candidates: list[Candidate], scores: FloatArray, one_standard_error: bool
-) -> int:
-    """Return the position of the candidate with the best mean score.
-
-    Ties go to the smaller mixing weight: what labels alone can do needs no teacher.
-    Students of equal objectives may differ by rounding: that is a tie, too.
-    """
-    mean = scores.mean(axis=1)
-    if np.isnan(mean).all():
-        raise ValueError("No candidate can be chosen: scoring is NaN for each of them.")
-    best = float(np.nanmax(mean))
-    bound = best - TIE * abs(best)
-    if one_standard_error:
-        spread = scores[int(np.nanargmax(mean))]
-        bound -= float(spread.std(ddof=1)) / len(spread) ** 0.5
-
-    def simplicity(i: int) -> tuple[float, float]:
-        temperature = candidates[i].temperature
-        distance = abs(np.log(temperature)) if temperature != "auto" else 0.0
-        return candidates[i].mixing_weight, float(distance)
-
-    return min((int(i) for i in np.flatnonzero(mean >= bound)), key=simplicity)
-
-
-def _as_cv_results(
-    candidates: list[Candidate], results: list[FoldResult]
-) -> dict[str, Any]:
-    """Lay the scores out as GridSearchCV does."""
-    table: dict[str, Any] = {}
-    for name in ("fit_time", "score_time"):
-        times = np.column_stack([getattr(result, name) for result in results])
-        table[f"mean_{name}"] = times.mean(axis=1)
-        table[f"std_{name}"] = times.std(axis=1)
-    params = [candidate.params for candidate in candidates]
-    for name in ("temperature", "mixing_weight"):
-        values: NDArray[Any] = np.array([p[name] for p in params], dtype=object)
-        if all(isinstance(value, Real) for value in values):
-            values = values.astype(float)
-        table[f"param_{name}"] = np.ma.array(values, mask=False)
-    table["params"] = params
-    for i, result in enumerate(results):
-        table[f"split{i}_test_score"] = result.scores
-    scores = np.column_stack([result.scores for result in results])
-    mean = scores.mean(axis=1)
-    table["mean_test_score"] = mean
-    table["std_test_score"] = scores.std(axis=1)
-    worst_last = np.nan_to_num(-mean, nan=np.inf)
-    table["rank_test_score"] = rankdata(worst_last, method="min").astype(np.int32)
-    return table

@@ -117,7 +117,7 @@ class Front:
     columns : ndarray of shape (n_columns,)
         Which of them are embedded.
     frequencies, phases : ndarray of shape (n_columns, n_frequencies)
-        Shared by all members; not trained.
+        Shared by all members; with an axis before, of each member. Not trained.
     n_outputs : int, default=3
         Numbers that the cosines of a column are mapped to; the map is trained.
     """
@@ -133,7 +133,7 @@ class Front:
         self.columns = columns
         self.frequencies = frequencies
         self.phases = phases
-        self.shape = (*frequencies.shape, n_outputs)
+        self.shape = (*frequencies.shape[-2:], n_outputs)
         self.n_in = n_in
         self.n_out = n_in + self.shape[0] * n_outputs
         self._n_coefs = math.prod(self.shape)
@@ -174,7 +174,15 @@ class Front:
 
     def max_rows(self, n_tables: int) -> int:
         """Return how many rows of each table to take at a time outside of training."""
+        if self.frequencies.ndim == 3:
+            n_tables = max(n_tables, len(self._frequencies))
         return max(1, MAX_COSINES // (n_tables * self.shape[0] * self.shape[1]))
+
+    def narrow(self, rows: torch.Tensor) -> None:
+        """Go on with the waves of some of the members, if each has its own."""
+        if self.frequencies.ndim == 3:
+            self._frequencies = self._frequencies[rows]
+            self._phases = self._phases[rows]
 
     def forward(
         self, parameters: torch.Tensor, x: torch.Tensor
@@ -199,7 +207,7 @@ class Front:
 
         columns = x.index_select(2, self._columns).transpose(1, 2).unsqueeze(2)
         angles = torch.addcmul(
-            self._phases[:, :, None], columns, self._frequencies[:, :, None]
+            self._phases[..., None], columns, self._frequencies[..., None]
         )
         cosines = angles.cos_()
         n_members, n_rows = len(parameters), x.shape[1]

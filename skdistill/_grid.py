@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils.validation import _check_method_params
 
 from skdistill._calibration import fit_temperature
+from skdistill._candidates import Candidate
 from skdistill._soft_labels import (
     LabelledRows,
     Stage,
@@ -24,23 +26,12 @@ from skdistill.losses import temper_proba
 from skdistill.students._base import (
     BaseStudent,
     Problem,
+    Task,
     Terms,
     label_terms,
     mix_targets,
     objective_terms,
 )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A temperature and a mixing weight."""
-
-    temperature: float | str
-    mixing_weight: float
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return {"temperature": self.temperature, "mixing_weight": self.mixing_weight}
 
 
 @dataclass(frozen=True)
@@ -53,10 +44,26 @@ class FoldResult:
     score_time: FloatArray
 
 
-def key_of(candidate: Candidate) -> tuple[Any, float]:
-    """Identify candidates that stand for the same student."""
-    labels_only = candidate.mixing_weight == 0
-    return (None if labels_only else candidate.temperature, candidate.mixing_weight)
+@dataclass(frozen=True)
+class Fold:
+    """A fold's students, before they are trained.
+
+    Attributes
+    ----------
+    test : ndarray of shape (n_test,)
+        Rows to score them on.
+    tasks : dict of tuple to Task
+        Each student's, by the key of its candidates.
+    temperatures : dict of tuple to float
+        Their temperatures, as numbers.
+    seconds : float
+        What it took so far.
+    """
+
+    test: IntArray
+    tasks: dict[Any, Task]
+    temperatures: dict[Any, float]
+    seconds: float
 
 
 class Grid:
@@ -66,12 +73,14 @@ class Grid:
         self,
         search: Any,
         student: BaseStudent,
+        settings: list[dict[str, Any]],
         candidates: list[Candidate],
         rows: TrainingRows,
         soft_labels: FloatArray | None,
         params: dict[str, Any],
     ) -> None:
         self.student = student
+        self.settings = settings
         self.candidates = candidates
         self.rows = rows
         self.soft_labels = soft_labels
@@ -151,50 +160,63 @@ class Grid:
         terms = objective_terms(labelled.codes, soft, mixing, student_temperature)
         return float(temperature), terms
 
-    def score(self, train: IntArray, test: IntArray, n_threads: int) -> FoldResult:
-        """Train all candidates on some rows and score them on others."""
+    def new_student(self, candidate: Candidate) -> BaseStudent:
+        """Return an unfitted student with the parameters of a candidate."""
+        return self.student._with(self.settings[candidate.student])
+
+    def prepare(self, train: IntArray, test: IntArray) -> Fold:
+        """Make the objectives of all candidates on some rows."""
         start = time.perf_counter()
         rows = self.rows.take(train)
         stage, labelled = self.stage(train)
         proba = self.proba(stage, labelled, train, self.candidates)
-        # With mixing weight 0 all temperatures are one and the same student.
-        trained = list(dict.fromkeys(key_of(c) for c in self.candidates))
-        first = {key: self._first(key) for key in trained}
-        objectives = {
-            key: self.objective(labelled, rows, proba, first[key]) for key in trained
-        }
-        terms = [objectives[key][1] for key in trained]
         problem = self.problem(labelled, rows)
-        students = dict(
-            zip(trained, self.student._fit_many(problem, terms, n_threads), strict=True)
-        )
-        fit_time = (time.perf_counter() - start) / len(self.candidates)
-        return self._scored(students, objectives, test, fit_time)
+        tasks, temperatures = {}, {}
+        # With mixing weight 0 all temperatures are one and the same student. Settings
+        # one after the other: a solution is near those with the same.
+        for candidate in sorted(self.candidates, key=lambda c: c.student):
+            key = candidate.key
+            if key not in tasks:
+                found = self.objective(labelled, rows, proba, candidate)
+                temperatures[key], terms = found
+                params = self.settings[candidate.student]
+                tasks[key] = Task(replace(problem, terms=terms), params)
+        return Fold(test, tasks, temperatures, time.perf_counter() - start)
 
-    def _first(self, key: tuple[Any, float]) -> Candidate:
-        return next(c for c in self.candidates if key_of(c) == key)
+    def train(self, folds: Sequence[Fold], n_threads: int) -> list[FoldResult]:
+        """Train the students of some folds together, and score them."""
+        start = time.perf_counter()
+        tasks = [task for fold in folds for task in fold.tasks.values()]
+        students = iter(self.student._fit_tasks(tasks, n_threads))
+        seconds = (time.perf_counter() - start) / len(folds)
+        results = []
+        for fold in folds:
+            trained = dict(zip(fold.tasks, students, strict=False))
+            results.append(self._scored(fold, trained, fold.seconds + seconds))
+        return results
 
     def _scored(
-        self,
-        students: dict[tuple[Any, float], BaseStudent],
-        objectives: dict[tuple[Any, float], tuple[float, Terms]],
-        test: IntArray,
-        fit_time: float,
+        self, fold: Fold, students: dict[Any, BaseStudent], seconds: float
     ) -> FoldResult:
-        X_test = _safe_indexing(self.rows.X, test)
-        y_test = self.rows.y[test]
+        X_test = _safe_indexing(self.rows.X, fold.test)
+        y_test = self.rows.y[fold.test]
         params = _check_method_params(
-            self.rows.X, params=self.score_params, indices=test
+            self.rows.X, params=self.score_params, indices=fold.test
         )
         scores, times = {}, {}
         for key, student in students.items():
             start = time.perf_counter()
             scores[key] = self.scorer(student, X_test, y_test, **params)
             times[key] = time.perf_counter() - start
-        keys = [key_of(candidate) for candidate in self.candidates]
+        keys = [candidate.key for candidate in self.candidates]
         return FoldResult(
             scores=np.array([scores[key] for key in keys], dtype=float),
-            temperatures=np.array([objectives[key][0] for key in keys]),
-            fit_time=np.full(len(keys), fit_time),
+            temperatures=np.array([fold.temperatures[key] for key in keys]),
+            fit_time=np.full(len(keys), seconds / len(keys)),
             score_time=np.array([times[key] for key in keys]),
         )
+
+    def bytes_of_objectives(self, n_rows: int) -> int:
+        """Return what the objectives of a fold of so many rows take."""
+        n_students = len({candidate.key for candidate in self.candidates})
+        return 8 * n_students * n_rows * len(self.rows.classes)

@@ -400,6 +400,8 @@ class MLPStack:
     def narrow(self, rows: torch.Tensor) -> None:
         """Go on with some of the members in training only; the others are kept."""
         self.training_members = self.training_members[rows.cpu().numpy()]
+        if self.front is not None:
+            self.front.narrow(rows)
         self._bind(self._flat[rows])
 
     def kept(self, member: int) -> tuple[list[FloatArray], list[FloatArray]]:

@@ -79,6 +79,9 @@ class TrainingSet:
         Rows that decide when to stop; None: the training loss decides.
     device : str or None, default=None
         Where batches are needed, if that is not where the rows are.
+    first_row : LongTensor of shape (G, 1) or None, default=None
+        Where the rows of each member begin in `x`, if it holds several tables of
+        n_samples rows; targets and weights have the members' own rows only.
     """
 
     x: torch.Tensor
@@ -87,6 +90,7 @@ class TrainingSet:
     train_rows: torch.Tensor
     validation_rows: torch.Tensor | None = None
     device: str | None = None
+    first_row: torch.Tensor | None = None
 
     def epoch(
         self, batch_size: int, generators: Sequence[torch.Generator]
@@ -130,6 +134,8 @@ class TrainingSet:
             (classes_first(take(term.targets, rows)) * share, term.temperature)
             for term in self.terms
         ]
+        if self.first_row is not None:
+            rows = rows + self.first_row
         return CrossEntropyBatch(take(self.x, rows), terms)
 
     def narrowed(self, members: torch.Tensor) -> TrainingSet:
@@ -153,6 +159,7 @@ class TrainingSet:
                 if self.validation_rows is None
                 else of_members(self.validation_rows)
             ),
+            first_row=None if self.first_row is None else of_members(self.first_row),
         )
 
 
@@ -179,7 +186,8 @@ def shuffled_batches(
         return
     orders = [torch.randperm(n_rows, generator=g) for g in generators]
     order = torch.stack(orders).to(rows.device)
-    shuffled = rows.expand(len(order), -1).gather(1, order)
+    n_orders = max(len(rows), len(order))
+    shuffled = rows.expand(n_orders, -1).gather(1, order.expand(n_orders, -1))
     for i in range(n_batches):
         yield shuffled[:, i * n_rows // n_batches : (i + 1) * n_rows // n_batches]
 

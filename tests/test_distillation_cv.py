@@ -30,8 +30,7 @@ from sklearn.utils.validation import check_is_fitted
 from stubs import LoggedTeacher, n_fits
 
 from skdistill import DistillationClassifier, DistillationClassifierCV
-from skdistill._distillation_cv import _choose
-from skdistill._grid import Candidate
+from skdistill._candidates import Candidate, choose
 from skdistill.losses import temper_proba
 from skdistill.students import (
     EstimatorStudent,
@@ -397,13 +396,13 @@ def test_each_row_gets_its_own_soft_label(row_teacher, three_classes, monkeypatc
     X, y = three_classes
     X = with_names(X)
     problems = []
-    fit_many = LinearStudent._fit_many
+    fit_tasks = LinearStudent._fit_tasks
 
-    def log(self, problem, objectives, n_threads=1):
-        problems.append((problem, objectives))
-        return fit_many(self, problem, objectives, n_threads)
+    def log(self, tasks, n_threads=1):
+        problems.append([task.problem for task in tasks])
+        return fit_tasks(self, tasks, n_threads)
 
-    monkeypatch.setattr(LinearStudent, "_fit_many", log)
+    monkeypatch.setattr(LinearStudent, "_fit_tasks", log)
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     make_search(
         row_teacher,
@@ -414,12 +413,12 @@ def test_each_row_gets_its_own_soft_label(row_teacher, three_classes, monkeypatc
         mixing_weights=(1.0,),
     ).fit(X, y)
     trains = [train for train, _ in folds.split(X, y)]
-    for (problem, objectives), rows in zip(problems, trains, strict=True):
-        assert_array_equal(problem.X[:, 0], rows)
-        assert_array_equal(problem.codes, y[rows])
+    for of_fold, rows in zip(problems, trains, strict=True):
         proba = RowTeacher().fit(X, y).predict_proba(X[rows])
-        for terms, t in zip(objectives, (1.0, 2.0), strict=True):
-            ((targets, temperature),) = terms
+        for problem, t in zip(of_fold, (1.0, 2.0), strict=True):
+            assert_array_equal(problem.X[:, 0], rows)
+            assert_array_equal(problem.codes, y[rows])
+            ((targets, temperature),) = problem.terms
             assert temperature == 1.0
             assert_allclose(targets, temper_proba(proba, t))
 
@@ -688,16 +687,16 @@ def test_one_standard_error_of_a_table():
             [-0.9, -0.9, -0.9, -0.9],
         ]
     )
-    assert _choose(candidates, scores, False) == 1
-    assert _choose(candidates, scores, True) == 2
-    assert _choose(candidates, scores - np.eye(6)[2][:, None], True) == 4
+    assert choose(candidates, scores, False) == 1
+    assert choose(candidates, scores, True) == 2
+    assert choose(candidates, scores - np.eye(6)[2][:, None], True) == 4
 
 
 def test_a_score_that_is_nan_does_not_win():
     candidates = [Candidate(1.0, a) for a in (0.0, 0.5, 1.0)]
     scores = np.array([[np.nan, 1.0], [0.5, 0.5], [0.7, 0.6]])
-    assert _choose(candidates, scores, False) == 2
-    assert _choose(candidates, scores, True) == 2
+    assert choose(candidates, scores, False) == 2
+    assert choose(candidates, scores, True) == 2
 
 
 def test_a_class_rarer_than_the_folds_is_scored(three_classes):

@@ -246,6 +246,23 @@ def test_surface_marks_what_is_near_the_best():
     assert display.chosen == (0, 1)
 
 
+def test_surface_of_the_students_parameters_chosen(three_classes):
+    search = DistillationClassifierCV(
+        GaussianNB(),
+        LinearStudent(tol=0.1),
+        temperatures=(1.0, 2.0),
+        mixing_weights=(0.0, 1.0),
+        student_grid={"C": [1e-4, 1.0, 1e-3]},
+        cv=3,
+        teacher_cv=2,
+    ).fit(*three_classes)
+    assert search.best_params_["student__C"] == 1.0
+    display = SearchSurfaceDisplay.from_estimator(search)
+    expected = search.scores_[:, :, 1].mean(axis=2)
+    np.testing.assert_array_equal(display.mean_scores, expected)
+    assert display.mean_scores[display.chosen] == search.best_score_
+
+
 def test_surface_options(search):
     _, ax = plt.subplots()
     display = SearchSurfaceDisplay.from_estimator(

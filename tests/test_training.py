@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
 
-import skdistill.students._mlp as mlp
+import skdistill.students._cutting as _cutting
 from skdistill import _optimizers, _stack, _training, _training_set
 from skdistill._stack import MLPStack, cross_entropy_and_slope
 from skdistill._training import Settings, train
@@ -135,9 +135,9 @@ def stack_sizes(monkeypatch):
     sizes = []
     make_stack = MLPStudent._make_stack
 
-    def log(self, problem, generators, seed, device):
-        sizes.append(len(generators))
-        return make_stack(self, problem, generators, seed, device)
+    def log(self, members, generators, device):
+        sizes.append(len(members))
+        return make_stack(self, members, generators, device)
 
     monkeypatch.setattr(MLPStudent, "_make_stack", log)
     return sizes
@@ -216,7 +216,7 @@ def test_a_finished_member_may_not_disturb_the_others():
 
 @pytest.mark.parametrize("student", [STUDENT, EARLY], ids=["all epochs", "early"])
 def test_the_number_of_threads_changes_nothing(student, stack_sizes, monkeypatch):
-    monkeypatch.setattr(mlp, "STACK_CACHE_BYTES", 20_000)
+    monkeypatch.setattr(_cutting, "STACK_CACHE_BYTES", 20_000)
     problem = make_problem(weighted=True)
     objectives = make_objectives(problem)
     one, two = (student._fit_many(problem, objectives, n) for n in (1, 2))
@@ -224,7 +224,7 @@ def test_the_number_of_threads_changes_nothing(student, stack_sizes, monkeypatch
     assert_same_bytes(one, two)
 
 
-@pytest.mark.parametrize("limit", ["STACK_CACHE_BYTES", "STACK_TARGET_BYTES"])
+@pytest.mark.parametrize("limit", ["STACK_CACHE_BYTES", "STACK_BYTES"])
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_how_a_grid_is_cut_into_stacks_changes_nothing(
     limit, size, stack_sizes, monkeypatch
@@ -236,7 +236,7 @@ def test_how_a_grid_is_cut_into_stacks_changes_nothing(
     n_parameters += whole[0].coefs_[0].shape[0]  # the inputs' factors
     n_targets = len(problem.codes) * len(problem.classes)
     one = 8 * (4 * n_parameters if limit == "STACK_CACHE_BYTES" else 2 * n_targets)
-    monkeypatch.setattr(mlp, limit, size * one)
+    monkeypatch.setattr(_cutting, limit, size * one)
     stack_sizes.clear()
     assert_same_fits(EARLY._fit_many(problem, objectives), whole)
     assert sum(stack_sizes) == len(objectives)
@@ -253,7 +253,7 @@ def test_many_students_are_cut_for_two_threads(stack_sizes):
 
 
 def test_a_stack_has_one_member_where_a_single_one_is_too_large(monkeypatch):
-    monkeypatch.setattr(mlp, "STACK_CACHE_BYTES", 1)
+    monkeypatch.setattr(_cutting, "STACK_CACHE_BYTES", 1)
     problem = make_problem()
     objectives = make_objectives(problem, AT_ONE)
     stacked = STUDENT._fit_many(problem, objectives)
@@ -262,7 +262,7 @@ def test_a_stack_has_one_member_where_a_single_one_is_too_large(monkeypatch):
 
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
 def test_members_start_alike_without_a_fixed_seed(random_state, monkeypatch):
-    monkeypatch.setattr(mlp, "STACK_CACHE_BYTES", 1)
+    monkeypatch.setattr(_cutting, "STACK_CACHE_BYTES", 1)
     problem = make_problem()
     objectives = make_objectives(problem, [(0.5, 1.0)]) * 3
     student = clone(STUDENT).set_params(random_state=random_state, max_iter=2)

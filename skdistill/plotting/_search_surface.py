@@ -101,7 +101,8 @@ class SearchSurfaceDisplay:
         Parameters
         ----------
         estimator : DistillationClassifierCV
-            A fitted search.
+            A fitted search; of one with `student_grid` the student's parameters are
+            those chosen.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a new figure.
         **kwargs : dict
@@ -127,11 +128,15 @@ class SearchSurfaceDisplay:
         check_is_fitted(estimator)
         temperatures = list(estimator.temperatures)
         mixing_weights = list(estimator.mixing_weights)
+        scores = estimator.scores_
+        row, column, *student = np.unravel_index(
+            int(estimator.best_index_), scores.shape[:-1]
+        )
         display = cls(
-            estimator.scores_,
+            scores[:, :, int(student[0])] if student else scores,
             temperatures,
             mixing_weights,
-            chosen=divmod(int(estimator.best_index_), len(mixing_weights)),
+            chosen=(int(row), int(column)),
             score_name=score_name(estimator.scoring),
         )
         return display.plot(ax=ax, **kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -68,6 +68,22 @@ class Problem:
         """Return how much each row counts as a positive and as a negative."""
         ((targets, _),) = self.terms
         return self.sample_weight * targets[:, 1], self.sample_weight * targets[:, 0]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A student to fit.
+
+    Attributes
+    ----------
+    problem : Problem
+        What to fit it to. Tasks on the same rows have the same object as X.
+    params : dict
+        Parameters of its own, beside those that all students of a search share.
+    """
+
+    problem: Problem
+    params: dict[str, Any] = field(default_factory=dict)
 
 
 def mix_targets(
@@ -333,14 +349,28 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _fit_many(
         self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1
     ) -> list[BaseStudent]:
-        """Return a fitted clone for each objective on the same rows.
+        """Return a fitted clone for each objective on the same rows."""
+        tasks = [Task(replace(problem, terms=terms)) for terms in objectives]
+        return self._fit_tasks(tasks, n_threads)
+
+    def _fit_tasks(
+        self, tasks: Sequence[Task], n_threads: int = 1
+    ) -> list[BaseStudent]:
+        """Return a fitted clone for each task.
 
         Here one after the other; students that can share work override this.
         """
-        return [
-            clone(self)._fit_problem(replace(problem, terms=terms))
-            for terms in objectives
-        ]
+        return [self._with(task.params)._fit_problem(task.problem) for task in tasks]
+
+    def _with(self, params: dict[str, Any]) -> BaseStudent:
+        """Return a clone with some parameters changed."""
+        student: BaseStudent = clone(self)
+        student._takes_missing = self._takes_missing
+        return student.set_params(**clone(params, safe=False))
+
+    def _joins_folds(self) -> bool:
+        """Whether tasks of several folds are best fitted by one call."""
+        return False
 
     def _check_task(self, X: InputLike, n_classes: int) -> None:
         """Check, before a teacher is fitted, that the student can take the data."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -31,10 +32,57 @@ MIN_VALIDATION_ROWS = 10
 TRAINING_NOISE = 0.01
 
 
+class Member(NamedTuple):
+    """A student of a stack and what it is trained on.
+
+    Attributes
+    ----------
+    student : GradientStudent
+        Unfitted, but ready to turn tables into inputs.
+    problem : Problem
+        Labels, weights and objective.
+    inputs : ndarray of shape (n_samples, n_inputs)
+        Members on the same rows have the same object.
+    seed : int
+        Of the initial parameters and the shuffling.
+    held_out : ndarray of shape (n_held_out,) or None
+        Rows that decide when to stop.
+    """
+
+    student: GradientStudent
+    problem: Problem
+    inputs: FloatArray
+    seed: int
+    held_out: IntArray | None
+
+    def objective(self) -> Terms:
+        """Return the objective, where it is judged by labels with these.
+
+        Returns
+        -------
+        tuple of (ndarray of shape (n_samples, n_classes), float)
+            Terms.
+        """
+        if self.problem.labelled is None or self.held_out is None:
+            return self.problem.terms
+        return _judged_by_labels(self.problem.terms, self.problem, self.held_out)
+
+    def train_rows(self) -> IntArray:
+        """Return the rows to learn from.
+
+        Returns
+        -------
+        ndarray of shape (n_train,)
+            Their positions.
+        """
+        every = np.arange(len(self.problem.codes))
+        return every if self.held_out is None else np.delete(every, self.held_out)
+
+
 class GradientStudent(BaseStudent):
     """Base of the students that the torch training loop trains.
 
-    A subclass implements ``_make_stack(problem, generator, seed, device)`` and
+    A subclass implements ``_make_stack(members, generators, device)`` and
     ``_attributes(member_state)``, the fitted attributes of a state that the stack
     returned.
     """
@@ -67,9 +115,8 @@ class GradientStudent(BaseStudent):
 
     def _make_stack(
         self,
-        problem: Problem,
+        members: Sequence[Member],
         generators: Sequence[torch.Generator],
-        seed: int,
         device: str,
     ) -> Any:
         raise TypeError(f"{type(self).__name__} must define _make_stack.")
@@ -106,121 +153,23 @@ class GradientStudent(BaseStudent):
     def _solve(self, problem: Problem) -> None:
         context = self._start_callbacks(problem, max_subtasks=self.max_iter)
         inputs = self._prepare(problem)
-        stack, history = self._train(problem, inputs, [problem.terms], context)
+        member = self._member(problem, inputs)
+        stack, history = train_members([member], context)
         self._store(stack.kept(0), history, 0)
         self._end_callbacks(context, problem)
 
-    def _train(
-        self,
-        problem: Problem,
-        inputs: FloatArray,
-        objectives: Sequence[Terms],
-        context: Any = None,
-    ) -> tuple[Any, History]:
-        """Train one student for each objective, as one stack."""
-        import torch
-
-        from skdistill._training import train
-
-        device = resolve_device(self.device)
+    def _member(self, problem: Problem, inputs: FloatArray) -> Member:
+        """Return the student with what it is trained on, seed and rows drawn."""
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        # All members start alike and see the same batches: they differ in nothing but
-        # their objectives, and each ends as it would have alone.
-        generators = [torch.Generator().manual_seed(seed) for _ in objectives]
         held_out = self._held_out_rows(problem, rng)
-        if problem.labelled is not None and held_out is not None:
-            objectives = [
-                _judged_by_labels(terms, problem, held_out) for terms in objectives
-            ]
-        data = self._tensors(problem, inputs, objectives, held_out, device)
-        stack = self._make_stack(problem, generators, seed, device)
-        hook = None
-        if context is not None:
-            hook = self._epoch_hook(context, problem, lambda: stack.current(0))
-        with self._random_layers(seed, device):
-            history = train(stack, data, self._settings(data), generators[:1], hook)
-        return stack, history
+        return Member(self, problem, inputs, seed, held_out)
 
     def _epoch_hook(
         self, context: Any, problem: Problem, state: Callable[[], Any]
     ) -> Iterations:
         return Iterations(
             context, self, problem, lambda: self._attributes(state()), "epoch"
-        )
-
-    def _settings(self, data: Any) -> Any:
-        from skdistill._training import Settings
-
-        n_train = data.train_rows.shape[1]
-        batch_size = n_train if self.batch_size is None else self.batch_size
-        return Settings(
-            max_iter=self.max_iter,
-            batch_size=batch_size,
-            learning_rate=self.learning_rate_init,
-            weight_decay=self.weight_decay,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            # Steps on all rows have no noise that an average could take away.
-            averaging=self._averages_steps() and batch_size < n_train,
-        )
-
-    def _tensors(
-        self,
-        problem: Problem,
-        inputs: FloatArray,
-        objectives: Sequence[Terms],
-        held_out: IntArray | None,
-        device: str,
-    ) -> Any:
-        """Return the problem as the loop wants it, on the device if it fits there."""
-        import torch
-
-        from skdistill._pairs import RankingSet
-        from skdistill._training_set import Term, TrainingSet
-
-        dtype = self._parameter_dtype()
-        stacked = _stacked_terms(objectives, dtype)
-        n_numbers = inputs.size + sum(targets.size for targets, _ in stacked)
-        fits = fits_on(device, np.dtype(dtype).itemsize * n_numbers)
-        home = device if fits or problem.pairs is not None else "cpu"
-
-        def floats(values: FloatArray, where: str = home) -> torch.Tensor:
-            # A copy where the type differs or the memory is read-only, as torch needs.
-            array = np.require(values, dtype, requirements="W")
-            return torch.from_numpy(array).to(where)
-
-        def rows(indices: IntArray) -> torch.Tensor:
-            return torch.from_numpy(indices).to(home)[None]
-
-        every = np.arange(len(problem.codes))
-        train_rows = rows(every if held_out is None else np.delete(every, held_out))
-        validation_rows = None if held_out is None else rows(held_out)
-        if problem.pairs is not None:
-            positive, negative = problem.pair_masses()
-            return RankingSet(
-                floats(inputs)[None],
-                torch.from_numpy(positive),
-                torch.from_numpy(negative),
-                problem.pairs,
-                train_rows,
-                validation_rows,
-            )
-        weight = problem.sample_weight
-        uniform = weight.min() == weight.max()
-        return TrainingSet(
-            x=floats(inputs)[None],
-            terms=[
-                Term(
-                    floats(targets),
-                    _temperatures(temperatures, lambda values: floats(values, device)),
-                )
-                for targets, temperatures in stacked
-            ],
-            weight=None if uniform else floats(weight)[None],
-            train_rows=train_rows,
-            validation_rows=validation_rows,
-            device=None if fits else device,
         )
 
     def _held_out_rows(
@@ -277,6 +226,145 @@ class GradientStudent(BaseStudent):
         scores = np.array([-loss[member] for loss in validation])
         self.validation_scores_ = scores if len(scores) else None
         self.best_validation_score_ = float(scores.max()) if len(scores) else None
+
+
+def train_members(
+    members: Sequence[Member], context: Any = None
+) -> tuple[Any, History]:
+    """Train students of one architecture as one stack, each as if it were alone.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        They may differ in rows, objective, learning rate, weight decay and seed, and
+        have as many rows, of which as many held out.
+    context : CallbackContext or None, default=None
+        Of the fit of a single member.
+
+    Returns
+    -------
+    stack : Stack
+        Holds their parameters.
+    history : History
+        What happened.
+    """
+    import torch
+
+    from skdistill._training import train
+
+    first = members[0].student
+    device = resolve_device(first.device)
+    generators = [torch.Generator().manual_seed(m.seed) for m in members]
+    data = _training_data(members, device)
+    stack = first._make_stack(members, generators, device)
+    hook = None
+    if context is not None:
+        hook = first._epoch_hook(context, members[0].problem, lambda: stack.current(0))
+    # Members with one seed start alike and see their rows in the same order.
+    shuffling = generators if len({m.seed for m in members}) > 1 else generators[:1]
+    with first._random_layers(members[0].seed, device):
+        history = train(stack, data, _settings(members, data), shuffling, hook)
+    return stack, history
+
+
+def _settings(members: Sequence[Member], data: Any) -> Any:
+    from skdistill._training import Settings
+
+    first = members[0].student
+    n_train = data.train_rows.shape[1]
+    batch_size = n_train if first.batch_size is None else first.batch_size
+    return Settings(
+        max_iter=first.max_iter,
+        batch_size=batch_size,
+        learning_rate=_common([m.student.learning_rate_init for m in members]),
+        weight_decay=_common([m.student.weight_decay for m in members]),
+        tol=first.tol,
+        n_iter_no_change=first.n_iter_no_change,
+        # Steps on all rows have no noise that an average could take away.
+        averaging=first._averages_steps() and batch_size < n_train,
+    )
+
+
+def _common(values: list[float]) -> float | list[float]:
+    return values[0] if len(set(values)) == 1 else values
+
+
+def _training_data(members: Sequence[Member], device: str) -> Any:
+    """Return the problems as the loop wants them, on the device if they fit there."""
+    import torch
+
+    from skdistill._pairs import RankingSet
+    from skdistill._training_set import Term, TrainingSet
+
+    problem = members[0].problem
+    dtype = members[0].student._parameter_dtype()
+    stacked = _stacked_terms([member.objective() for member in members], dtype)
+    tables = {id(member.inputs): member.inputs for member in members}
+    n_numbers = sum(table.size for table in tables.values())
+    n_numbers += sum(targets.size for targets, _ in stacked)
+    fits = fits_on(device, np.dtype(dtype).itemsize * n_numbers)
+    home = device if fits or problem.pairs is not None else "cpu"
+
+    def floats(values: FloatArray, where: str = home) -> torch.Tensor:
+        # A copy where the type differs or the memory is read-only, as torch needs.
+        array = np.require(values, dtype, requirements="W")
+        return torch.from_numpy(array).to(where)
+
+    def rows(parts: list[IntArray]) -> torch.Tensor:
+        return torch.from_numpy(_once(parts)).to(home)
+
+    train_rows = rows([member.train_rows() for member in members])
+    held_out = [m.held_out for m in members if m.held_out is not None]
+    validation_rows = rows(held_out) if held_out else None
+    x = floats(next(iter(tables.values())) if len(tables) == 1 else _joined(tables))
+    if problem.pairs is not None:
+        positive, negative = problem.pair_masses()
+        return RankingSet(
+            x[None],
+            torch.from_numpy(positive),
+            torch.from_numpy(negative),
+            problem.pairs,
+            train_rows,
+            validation_rows,
+        )
+    weight = _once([member.problem.sample_weight for member in members])
+    return TrainingSet(
+        x=x[None],
+        terms=[
+            Term(
+                floats(targets),
+                _temperatures(temperatures, lambda values: floats(values, device)),
+            )
+            for targets, temperatures in stacked
+        ],
+        weight=None if weight.min() == weight.max() else floats(weight),
+        train_rows=train_rows,
+        validation_rows=validation_rows,
+        device=None if fits else device,
+        first_row=None if len(tables) == 1 else rows(_first_rows(members, tables)),
+    )
+
+
+def _once(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Return what each member has, or one row where it is the same for all."""
+    first = parts[0]
+    if all(part is first or np.array_equal(part, first) for part in parts):
+        return first[None]
+    return np.stack(parts)
+
+
+def _joined(tables: dict[int, FloatArray]) -> FloatArray:
+    joined: FloatArray = np.concatenate(list(tables.values()))
+    return joined
+
+
+def _first_rows(
+    members: Sequence[Member], tables: dict[int, FloatArray]
+) -> list[IntArray]:
+    """Return where the rows of each member begin among those of all tables."""
+    starts = np.cumsum([0, *(len(table) for table in tables.values())])
+    start = dict(zip(tables, starts, strict=False))
+    return [np.array([start[id(member.inputs)]]) for member in members]
 
 
 def _judged_by_labels(terms: Terms, problem: Problem, rows: IntArray) -> Terms:

@@ -12,14 +12,13 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix, hstack, issparse
 from scipy.special import expit
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skdistill._typing import FloatArray, InputLike
-from skdistill.students._base import BaseStudent, Iterations, Problem, Terms
+from skdistill.students._base import BaseStudent, Iterations, Problem, Task
 from skdistill.students._columns import check_table
 from skdistill.students._tables import TableEncoder
 
@@ -137,18 +136,19 @@ class LinearStudent(BaseStudent):
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
         return check_table(self, X, reset=reset, accept_sparse=True)
 
-    def _fit_many(
-        self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1
+    def _fit_tasks(
+        self, tasks: Sequence[Task], n_threads: int = 1
     ) -> list[BaseStudent]:
-        """Solve one objective after the other, each from the last one's solution."""
+        """Solve one task after the other, each from the last one's solution."""
         students: list[BaseStudent] = []
-        start = None
-        for terms in objectives:
-            student = clone(self)
-            student._start = start
-            student._fit_problem(replace(problem, terms=terms))
-            del student._start
-            start = (student.coef_, student.intercept_)
+        last = None
+        for task in tasks:
+            student = self._with(task.params)
+            if last is not None and last[0] is task.problem.X:
+                student._start = last[1]
+            student._fit_problem(task.problem)
+            student.__dict__.pop("_start", None)
+            last = task.problem.X, (student.coef_, student.intercept_)
             students.append(student)
         return students
 

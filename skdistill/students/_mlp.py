@@ -11,7 +11,6 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
@@ -26,31 +25,17 @@ from skdistill._front import (
 from skdistill._hidden_units import ACTIVATIONS, activate_in_place
 from skdistill._stack import MLPStack
 from skdistill._typing import FloatArray, InputLike, IntArray
-from skdistill.students._base import BaseStudent, Problem, Terms
+from skdistill.students._base import BaseStudent, Problem, Task
 from skdistill.students._columns import check_table
-from skdistill.students._gradient import GradientStudent
+from skdistill.students._cutting import STACKED, cut_into_stacks
+from skdistill.students._gradient import GradientStudent, Member, train_members
 from skdistill.students._tables import TableEncoder
 
 if TYPE_CHECKING:
     import torch
 
-    from skdistill._training import History
-
-#: Parameters, gradients and moments of a stack stay below this: the second-level cache
-#: of a core. Larger stacks are slower than their members alone.
-STACK_CACHE_BYTES = 2**20
-
 #: Products between layers of at least so many units are faster in bfloat16.
 WIDE_LAYER = 384
-
-#: So many students are cut into two stacks, for two threads.
-SPLIT_STUDENTS = 8
-
-#: Students of a stack at most, where there is no such cache to stay in.
-MAX_STACK = 1024
-
-#: Targets of a stack stay below this.
-STACK_TARGET_BYTES = 2**28
 
 #: Rows predicted at a time, so that hidden layers stay in the cache and small beside X.
 CHUNK_ROWS = 1024
@@ -257,9 +242,8 @@ class MLPStudent(GradientStudent):
 
     def _make_stack(
         self,
-        problem: Problem,
+        members: Sequence[Member],
         generators: Sequence[torch.Generator],
-        seed: int,
         device: str,
     ) -> MLPStack:
         import torch
@@ -267,11 +251,13 @@ class MLPStudent(GradientStudent):
         front = None
         embedded = self._embedded()
         if embedded is not None:
-            waves = draw_waves(len(embedded), np.random.RandomState(seed))
-            self.frequencies_, self.phases_ = waves
-            front = Front(self.encoder_.n_out_, embedded, *waves)
+            waves = [m.student._draw_waves(m.seed) for m in members]
+            frequencies, phases = map(np.array, zip(*waves, strict=True))
+            if len({m.seed for m in members}) == 1:
+                frequencies, phases = waves[0]
+            front = Front(self.encoder_.n_out_, embedded, frequencies, phases)
         return MLPStack(
-            self._layer_sizes(problem),
+            self._layer_sizes(members[0].problem),
             self.activation,
             generators,
             device=device,
@@ -279,6 +265,11 @@ class MLPStudent(GradientStudent):
             product_dtype=torch.bfloat16 if self._in_bfloat16() else None,
             front=front,
         )
+
+    def _draw_waves(self, seed: int) -> tuple[FloatArray, FloatArray]:
+        waves = draw_waves(len(self.encoder_.varied_), np.random.RandomState(seed))
+        self.frequencies_, self.phases_ = waves
+        return waves
 
     def _embedded(self) -> IntArray | None:
         """Return which inputs have a periodic embedding; None if none has."""
@@ -289,64 +280,73 @@ class MLPStudent(GradientStudent):
     def _layer_sizes(self, problem: Problem) -> tuple[int, ...]:
         return (self.encoder_.n_out_, *self.hidden_layer_sizes, len(problem.classes))
 
-    def _fit_many(
-        self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1
+    def _fit_tasks(
+        self, tasks: Sequence[Task], n_threads: int = 1
     ) -> list[BaseStudent]:
         """Train stacks of students, each as it would have been trained alone."""
-        base = clone(self)
-        if not isinstance(base.random_state, Integral):
-            # One seed for all stacks: which of them a student is in must not matter.
-            base.random_state = check_random_state(base.random_state).randint(2**31 - 1)
-        base._validate_params()
-        base._before_fit()
-        problem = replace(problem, X=base._check_X(problem.X, reset=True))
-        base.classes_ = problem.classes
-        inputs = base._prepare(problem)
-        n_students = len(objectives)
-        halved = -(-n_students // base._n_stacks(n_students))
-        size = min(base._stack_size(problem), halved)
-        stacks = [objectives[i : i + size] for i in range(0, len(objectives), size)]
+        members = self._members(tasks)
+        stacks = cut_into_stacks(members)
         with ThreadPoolExecutor(n_threads) as pool:
-            trained = pool.map(lambda o: base._train(problem, inputs, o), stacks)
-        return [
-            base._copy_fitted(stack.kept(member), history, member)
-            for stack, history in trained
-            for member in range(stack.n_members)
-        ]
+            trained = list(
+                pool.map(lambda part: train_members([members[i] for i in part]), stacks)
+            )
+        students = [member.student for member in members]
+        for part, (stack, history) in zip(stacks, trained, strict=True):
+            for k, i in enumerate(part):
+                students[i]._store(stack.kept(k), history, k)
+        return list(students)
 
-    def _n_stacks(self, n_students: int) -> int:
-        """Return how many stacks there are at least, for two cores to work on.
+    def _members(self, tasks: Sequence[Task]) -> list[Member]:
+        """Return a student for each task; on the same rows they share the inputs.
 
-        The same on one core: how a grid is cut may change the rounding.
+        Those that differ in a parameter that a stack cannot hold share nothing.
         """
-        on_cpu = resolve_device(self.device) == "cpu"
-        return 2 if on_cpu and n_students >= SPLIT_STUDENTS else 1
+        prepared: dict[Any, tuple[MLPStudent, Problem, FloatArray]] = {}
+        drawn: dict[Any, Member] = {}
+        members = []
+        for task in tasks:
+            own = {k: v for k, v in task.params.items() if k in STACKED}
+            others = {k: v for k, v in task.params.items() if k not in STACKED}
+            key = (id(task.problem.X), *((k, id(v)) for k, v in others.items()))
+            if key not in prepared:
+                prepared[key] = self._with(others)._prepared(task.problem)
+            base, problem, inputs = prepared[key]
+            student = copy(base).set_params(**own)
+            student._validate_params()
+            student._fix_seed()
+            draw = (key, student.random_state)
+            if draw not in drawn:
+                drawn[draw] = student._member(problem, inputs)
+            problem = replace(problem, terms=task.problem.terms)
+            members.append(drawn[draw]._replace(student=student, problem=problem))
+        return members
 
-    def _stack_size(self, problem: Problem) -> int:
-        """Return how many students to train together.
+    def _prepared(self, problem: Problem) -> tuple[MLPStudent, Problem, FloatArray]:
+        """Return itself, ready for members of stacks, with checked rows and inputs."""
+        # One seed for all stacks: which of them a student is in must not matter.
+        self._fix_seed()
+        self._validate_params()
+        self._before_fit()
+        problem = replace(problem, X=self._check_X(problem.X, reset=True))
+        self.classes_ = problem.classes
+        return self, problem, self._prepare(problem)
 
-        Few enough for their parameters, gradients and moments to stay in a core's
-        cache, and for their targets to stay within a bound.
-        """
-        item = np.dtype(self._parameter_dtype()).itemsize
+    def _fix_seed(self) -> None:
+        if not isinstance(self.random_state, Integral):
+            rng = check_random_state(self.random_state)
+            self.random_state = rng.randint(2**31 - 1)
+
+    def _joins_folds(self) -> bool:
+        return True
+
+    def _n_parameters(self, problem: Problem) -> int:
         layer_sizes = list(self._layer_sizes(problem))
         n_parameters = 0
         embedded = self._embedded()
         if embedded is not None:
             layer_sizes[0] += len(embedded) * N_OUTPUTS
             n_parameters = len(embedded) * N_FREQUENCIES * N_OUTPUTS + layer_sizes[0]
-        n_parameters += sum((a + 1) * b for a, b in pairwise(layer_sizes))
-        in_cache = STACK_CACHE_BYTES // (4 * item * n_parameters)
-        if resolve_device(self.device) != "cpu":
-            in_cache = MAX_STACK
-        n_targets = len(problem.codes) * len(problem.classes)
-        in_memory = STACK_TARGET_BYTES // (2 * item * n_targets)
-        return int(max(1, min(in_cache, in_memory)))
-
-    def _copy_fitted(self, state: Any, history: History, member: int) -> MLPStudent:
-        student: MLPStudent = copy(self)
-        student._store(state, history, member)
-        return student
+        return n_parameters + sum((a + 1) * b for a, b in pairwise(layer_sizes))
 
     def _attributes(self, member_state: Any) -> dict[str, Any]:
         # float64: in float32 a row's result would depend on the rows beside it.

@@ -13,8 +13,7 @@ import numpy as np
 from skdistill._device import resolve_device, seeded_torch_rng
 from skdistill._stack import ModuleStack
 from skdistill._typing import FloatArray, InputLike
-from skdistill.students._base import Problem
-from skdistill.students._gradient import GradientStudent
+from skdistill.students._gradient import GradientStudent, Member
 
 if TYPE_CHECKING:
     import torch
@@ -167,13 +166,13 @@ class ModuleStudent(GradientStudent):
 
     def _make_stack(
         self,
-        problem: Problem,
+        members: Sequence[Member],
         generators: Sequence[torch.Generator],
-        seed: int,
         device: str,
     ) -> ModuleStack:
         import torch
 
+        (_, problem, _, seed, _) = members[0]
         module = self._build(len(problem.classes), seed)
         module.to(device=device, dtype=getattr(torch, self.dtype))
         if not any(p.requires_grad for p in module.parameters()):

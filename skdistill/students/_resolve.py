@@ -57,6 +57,26 @@ def as_student(student: Any, *, random_state: Any = None) -> BaseStudent:
     )
 
 
+def wraps(resolved: BaseStudent, student: Any) -> bool:
+    """Return whether a user's estimator became the estimator of an EstimatorStudent.
+
+    Parameters
+    ----------
+    resolved : BaseStudent
+        What :func:`as_student` returned.
+    student : object
+        What it was given.
+
+    Returns
+    -------
+    bool
+        Whether the names of the user's parameters begin with "estimator__" there.
+    """
+    return isinstance(resolved, EstimatorStudent) and not isinstance(
+        student, EstimatorStudent
+    )
+
+
 def _is_module(student: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(student, torch.nn.Module)
