@@ -200,8 +200,10 @@ class _Step:
             self.hidden = self.hidden * self.kept
         self.labels, self.bias = stack.labels, stack.bias[:, 0]
         if batch.candidates is not None:
-            self.labels = self.labels[batch.candidates].to(self.hidden.dtype)
-            self.bias = self.bias[batch.candidates]
+            # Several times faster than an index: rows are far apart in the memory.
+            self.labels = self.labels.index_select(0, batch.candidates)
+            self.labels = self.labels.to(self.hidden.dtype)
+            self.bias = self.bias.index_select(0, batch.candidates)
         n_shards, n_labels = stack.n_shards(batch.n_rows), len(self.labels)
         self.to_labels = [stack.buffer(i, n_labels) for i in range(n_shards)]
         self.to_bias = [self.hidden.new_empty(n_labels) for _ in range(n_shards)]
@@ -352,22 +354,36 @@ class RowAdagrad:
         n_rows, dim = gradient.values.shape
         size = max(1, UPDATE_VALUES // dim)
         for start in range(0, n_rows, size):
-            values = gradient.values[start : start + size]
-            chosen: Any = slice(start, start + len(values))
-            if gradient.rows is not None:
-                chosen = gradient.rows[chosen]
-            total = (
-                sums[chosen] + torch.linalg.vector_norm(values, dim=1).square() / dim
-            )
-            sums[chosen] = total
-            factor = total.clamp(min=1e-30).rsqrt_().mul_(-rate)[:, None]
-            if table.dtype == torch.bfloat16:
-                moved = table[chosen].float().addcmul_(values.float(), factor.float())
-                table[chosen] = round_at_random(moved, self.stack.rng)
-            elif gradient.rows is None:
-                table[chosen].addcmul_(values, factor)
+            part = slice(start, start + size)
+            values = gradient.values[part]
+            total = torch.linalg.vector_norm(values, dim=1).square() / dim
+            if gradient.rows is None:
+                total = sums[part].add_(total)
             else:
-                table.index_add_(0, chosen, values * factor)
+                rows = gradient.rows[part]
+                total += sums.index_select(0, rows)
+                sums.index_copy_(0, rows, total)
+            factor = total.clamp(min=1e-30).rsqrt_().mul_(-rate)[:, None]
+            if gradient.rows is None:
+                self._add(table[part], values, factor)
+            elif table.dtype == torch.bfloat16:
+                moved = table.index_select(0, rows)
+                self._add(moved, values, factor)
+                table.index_copy_(0, rows, moved)
+            else:
+                table.index_add_(0, rows, values * factor)
+
+    def _add(
+        self, table: torch.Tensor, values: torch.Tensor, factor: torch.Tensor
+    ) -> None:
+        """Add values times factors; to bfloat16, rounded at random."""
+        import torch
+
+        if table.dtype == torch.bfloat16:
+            moved = table.float().addcmul_(values.float(), factor.float())
+            table.copy_(round_at_random(moved, self.stack.rng))
+        else:
+            table.addcmul_(values, factor)
 
     def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
         """Do nothing: there is one member."""

@@ -75,7 +75,9 @@ class DrawnNegatives:
         if self._upto is None:
             drawn = rng.integers(self.n_labels, size=self.n_draws)
         else:
-            drawn = np.searchsorted(self._upto, rng.random(self.n_draws), side="right")
+            # In order, each search begins where the one before has ended.
+            chances = np.sort(rng.random(self.n_draws))
+            drawn = np.searchsorted(self._upto, chances, side="right")
         candidates = np.union1d(own, drawn)
         log_inclusion = self._log_drawn(candidates)
         log_inclusion[np.searchsorted(candidates, own)] = 0.0
