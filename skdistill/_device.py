@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ _lock = threading.RLock()
 _loops_running = 0
 _threads_before = 0
 _of_this_thread = threading.local()
+_fast_loops = 0
+_precision_is_ours = False
 
 #: Share of a GPU's free memory that data may take as a whole; larger ones are streamed.
 RESIDENT_SHARE = 0.5
@@ -139,6 +142,69 @@ def torch_threads(n_threads: int) -> Iterator[None]:
         with _lock:
             _loops_running -= 1
             torch.set_num_threads(restore)
+
+
+@contextmanager
+def fast_products(device: str) -> Iterator[None]:
+    """On CUDA let products of float32 be taken in TF32 within a block.
+
+    TF32 has the range of float32 and a mantissa of 10 bits. The setting is the
+    process's: it is made by the first of the blocks that run side by side, and put back
+    after the last. A precision that the user has set is left as it is.
+
+    Parameters
+    ----------
+    device : str
+        Type of the device, "cuda" or another.
+    """
+    if device != "cuda":
+        yield
+        return
+    global _fast_loops
+    with _lock:
+        if _fast_loops == 0:
+            _let_products_be_fast()
+        _fast_loops += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _fast_loops -= 1
+            if _fast_loops == 0:
+                _put_products_back()
+
+
+def _precisions() -> tuple[str, str, str]:
+    """Return what float32 products may be taken in: on CUDA, by oneDNN, anywhere."""
+    backends: Any = importlib.import_module("torch.backends")
+    return (
+        backends.cuda.matmul.fp32_precision,
+        backends.mkldnn.matmul.fp32_precision,
+        backends.fp32_precision,
+    )
+
+
+def _let_products_be_fast() -> None:
+    import torch
+
+    global _precision_is_ours
+    # "none" stands for float32 where nobody has set anything else.
+    if set(_precisions()) == {"none"}:
+        # Sets torch's older and newer flags alike: some of torch refuses a mixture.
+        torch.set_float32_matmul_precision("high")
+        _precision_is_ours = True
+
+
+def _put_products_back() -> None:
+    import torch
+
+    global _precision_is_ours
+    if _precision_is_ours:
+        backends: Any = importlib.import_module("torch.backends")
+        torch.set_float32_matmul_precision("highest")
+        backends.cuda.matmul.fp32_precision = "none"
+        backends.mkldnn.matmul.fp32_precision = "none"
+        _precision_is_ours = False
 
 
 @contextmanager

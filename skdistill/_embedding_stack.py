@@ -97,6 +97,9 @@ class EmbeddingStack:
 
     n_members = 1
 
+    #: Its batches are no CrossEntropyBatch: there is nothing to capture.
+    repeats_itself = False
+
     def __init__(
         self,
         features: torch.Tensor,

@@ -253,12 +253,29 @@ class Front:
 
 
 def _products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Multiply each member's matrices (G, n, a, b) by its own, or shared, (n, b, c).
+    """Multiply each member's matrices (G, n, a, b) by its own, or shared, (n, b, c)."""
+    if left.device.type == "cpu":
+        return _products_by_member(left, right)
+    return _products_at_once(left, right)
 
-    Member by member: shared ones are not copied, and equal members stay equal to the
-    last digit, whoever stands beside them.
+
+def _products_by_member(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Multiply member by member.
+
+    Shared matrices are not copied, and equal members stay equal to the last digit,
+    whoever stands beside them.
     """
     import torch
 
     rights = right.expand(len(left), -1, -1, -1)
     return torch.stack([one @ other for one, other in zip(left, rights, strict=True)])
+
+
+def _products_at_once(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Multiply in one operation, where starting one takes longer than doing it."""
+    if len(right) > 1:
+        return left @ right
+    n_members, n, n_rows, n_inner = left.shape
+    # Shared matrices: the rows of all members are those of one matrix.
+    rows = left.transpose(0, 1).reshape(n, n_members * n_rows, n_inner)
+    return (rows @ right[0]).view(n, n_members, n_rows, -1).transpose(0, 1)

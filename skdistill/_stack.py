@@ -89,6 +89,8 @@ class Stack(Protocol):
     n_members: int
     #: The members that are still trained; rows of what the methods below return.
     training_members: NDArray[np.int_]
+    #: Whether each step on batches of one shape does the same, whatever the numbers.
+    repeats_itself: bool
 
     def parameters(self) -> list[torch.Tensor]:
         """Return the tensors to be trained."""
@@ -208,6 +210,8 @@ class MLPStack:
     front : Front or None, default=None
         Appends inputs to those of the first layer. Its parameters come first.
     """
+
+    repeats_itself = True
 
     def __init__(
         self,
@@ -470,6 +474,9 @@ class ModuleStack:
     modules : sequence of torch.nn.Module
         One module a member, on one device.
     """
+
+    #: A user's module may do anything.
+    repeats_itself = False
 
     def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
         self.modules = list(modules)

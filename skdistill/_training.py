@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skdistill._device import torch_threads
+from skdistill._device import fast_products, torch_threads
 from skdistill._optimizers import AdamW, Average, Optimizer
 from skdistill._stack import Stack
-from skdistill._training_set import TrainingData
+from skdistill._steps import CapturedSteps, Steps
+from skdistill._training_set import TrainingData, TrainingSet
 
 if TYPE_CHECKING:
     import torch
@@ -131,16 +132,22 @@ def train(
     """
     n_members = stack.n_members
     watch = _Watch(n_members, settings, validated=data.validation_rows is not None)
-    with torch_threads(N_THREADS), _shard_worker(stack, data, settings) as pool:
+    device = stack.parameters()[0].device
+    with (
+        torch_threads(N_THREADS),
+        fast_products(device.type),
+        _shard_worker(stack, data, settings) as pool,
+    ):
         if optimizer is None:
             optimizer = AdamW(
                 stack.parameters(), settings.learning_rate, settings.weight_decay
             )
         average = Average(stack.parameters()) if settings.averaging else None
+        steps = _steps_on(device.type, stack, data)(stack, optimizer, pool)
         for _ in range(settings.max_iter):
             if hook is not None:
                 hook.begin()
-            loss = _epoch(stack, data, settings, generators, optimizer, average, pool)
+            loss = _epoch(stack, data, settings, generators, steps, average)
             with _averaged(average):
                 validation = _validate(stack, data)
                 stack.keep(watch.update(stack.training_members, loss, validation))
@@ -152,9 +159,17 @@ def train(
                 data, generators = _narrow(
                     stack, data, generators, optimizer, average, going_on
                 )
+                steps.narrowed()
         with _averaged(average):
             stack.keep(watch.unfinished())
     return watch.history
+
+
+def _steps_on(device: str, stack: Stack, data: TrainingData) -> type[Steps]:
+    """Return captured steps where each step does the same on tensors that stay."""
+    streamed = isinstance(data, TrainingSet) and data.device is not None
+    captured = device == "cuda" and stack.repeats_itself and not streamed
+    return CapturedSteps if captured else Steps
 
 
 def _averaged(average: Average | None) -> AbstractContextManager[None]:
@@ -166,9 +181,8 @@ def _epoch(
     data: TrainingData,
     settings: Settings,
     generators: Sequence[torch.Generator],
-    optimizer: Optimizer,
+    steps: Steps,
     average: Average | None,
-    pool: Executor | None,
 ) -> NDArray[np.float64]:
     """Take one pass over the training rows; return each member's mean loss."""
     import torch
@@ -178,8 +192,7 @@ def _epoch(
     loss = stack.parameters()[0].new_zeros(len(stack.training_members))
     with torch.no_grad():
         for batch, share in data.epoch(settings.batch_size, generators):
-            loss.add_(stack.gradient(batch, pool), alpha=share)
-            optimizer.step()
+            loss.add_(steps.take(batch), alpha=share)
             if average is not None:
                 average.update()
     return _to_numpy(loss)

@@ -14,6 +14,7 @@ from torch import nn
 
 from skdistill import _device
 from skdistill._device import (
+    fast_products,
     fits_on,
     has_bfloat16_products,
     resolve_device,
@@ -137,6 +138,67 @@ def test_overlapping_blocks_of_two_threads_leave_the_count_as_it_was():
     fresh.join(10)
     assert seen == [2, 2, 2]
     assert torch.get_num_threads() == 2
+
+
+def precisions():
+    backends = torch.backends
+    return backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision
+
+
+@pytest.fixture
+def untouched():
+    assert precisions() == ("none", "none")
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.fp32_precision = "none"
+    torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+
+@pytest.mark.usefixtures("untouched")
+def test_products_are_fast_in_blocks_on_cuda_only():
+    with fast_products("cpu"), fast_products("mps"):
+        assert precisions() == ("none", "none")
+    with fast_products("cuda"):
+        with fast_products("cuda"):
+            assert torch.backends.cuda.matmul.allow_tf32
+        assert precisions()[0] == "tf32"
+        assert torch.get_float32_matmul_precision() == "high"
+    assert precisions() == ("none", "none")
+    assert torch.get_float32_matmul_precision() == "highest"
+    with pytest.raises(KeyboardInterrupt), fast_products("cuda"):
+        raise KeyboardInterrupt
+    assert precisions() == ("none", "none")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_the_precision_of_products_goes_back_after_the_last_block():
+    first, second = fast_products("cuda"), fast_products("cuda")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert precisions()[0] == "tf32"
+    second.__exit__(None, None, None)
+    assert precisions() == ("none", "none")
+
+
+def set_by_older_name(value):
+    torch.set_float32_matmul_precision({"ieee": "highest", "tf32": "medium"}[value])
+
+
+def set_by_newer_name(value):
+    torch.backends.cuda.matmul.fp32_precision = value
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("value", ["ieee", "tf32"])
+@pytest.mark.parametrize("setter", [set_by_older_name, set_by_newer_name])
+def test_a_precision_that_the_user_has_set_is_left_alone(setter, value):
+    setter(value)
+    before = precisions()
+    assert before[0] == value
+    with fast_products("cuda"):
+        assert precisions() == before
+    assert precisions() == before
 
 
 def test_a_seeded_block_is_reproducible_and_leaves_no_trace():

@@ -100,7 +100,9 @@ class MLPStudent(GradientStudent):
         384 units each, where a step was measured to be 1.3 to 1.9 times faster, and is
         "float32" otherwise; so it may give another student on another machine.
         Probabilities differ from those of "float32" by up to 0.03 on average, in
-        measurements in which those of another seed differed by 0.02 to 0.07.
+        measurements in which those of another seed differed by 0.02 to 0.07. On CUDA
+        products of float32 are taken in TF32, whose mantissa has 10 bits, unless you
+        have set torch's precision of products yourself.
     random_state : int, RandomState instance or None, default=None
         Initial parameters, held-out rows and shuffling. The same seed gives the same
         student on one kind of device.

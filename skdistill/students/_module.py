@@ -59,7 +59,9 @@ class ModuleStudent(GradientStudent):
     device : str, default="auto"
         "auto" (CUDA if there is one, then MPS, else CPU) or a torch device.
     dtype : {"float32", "float64"}, default="float32"
-        Type of the module and its inputs, in training and prediction.
+        Type of the module and its inputs, in training and prediction. In training on
+        CUDA products of float32 are taken in TF32, whose mantissa has 10 bits, unless
+        you have set torch's precision of products yourself.
     random_state : int, RandomState instance or None, default=None
         Initial parameters, random layers, held-out rows and shuffling. Random layers
         draw from torch's global generator, so module students train one at a time even

@@ -1,0 +1,160 @@
+"""Steps of training: plain ones, and on a GPU ones that are captured and replayed."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from skdistill._optimizers import Optimizer
+from skdistill._stack import Batch, CrossEntropyBatch, Stack
+
+if TYPE_CHECKING:
+    import torch
+
+#: CUDA allows one capture at a time in a process.
+_capturing = threading.Lock()
+
+
+class Steps:
+    """Gradient steps of a stack.
+
+    Parameters
+    ----------
+    stack : Stack
+        Its parameters are moved.
+    optimizer : Optimizer
+        Moves them.
+    pool : Executor or None
+        A second thread for the shards of a step.
+    """
+
+    def __init__(
+        self, stack: Stack, optimizer: Optimizer, pool: Executor | None
+    ) -> None:
+        self.stack = stack
+        self.optimizer = optimizer
+        self.pool = pool
+
+    def take(self, batch: Batch) -> torch.Tensor:
+        """Take a step; return the members' losses, to be used before the next."""
+        loss = self.stack.gradient(batch, self.pool)
+        self.optimizer.step()
+        return loss
+
+    def narrowed(self) -> None:
+        """Be told that the stack's parameters are other tensors now."""
+
+
+class CapturedSteps(Steps):
+    """Steps on a GPU, where starting operations takes longer than most of them.
+
+    The first step of each shape of batch is a plain one, which also lets libraries set
+    up what they need. The second is captured as a CUDA graph, and from then on the
+    whole step is one start. Batches of a pass differ by at most one row, so there are
+    at most two graphs. Where a capture fails, steps are plain.
+    """
+
+    def __init__(
+        self, stack: Stack, optimizer: Optimizer, pool: Executor | None
+    ) -> None:
+        super().__init__(stack, optimizer, pool)
+        self._can_capture = True
+        self._graphs: dict[Any, _Graph | None] = {}
+
+    def take(self, batch: Batch) -> torch.Tensor:
+        """Take a step; return the members' losses, to be used before the next."""
+        if not self._can_capture or not isinstance(batch, CrossEntropyBatch):
+            return super().take(batch)
+        shape = tuple(batch.x.shape)
+        if shape not in self._graphs:
+            self._graphs[shape] = None
+            return super().take(batch)
+        graph = self._graphs[shape] or self._captured(batch)
+        if graph is None:
+            return super().take(batch)
+        self._graphs[shape] = graph
+        return graph.run(batch)
+
+    def _captured(self, batch: CrossEntropyBatch) -> _Graph | None:
+        """Return the graph of a step; None, with a warning, where there can be none."""
+        # torch's errors of CUDA are RuntimeErrors.
+        try:
+            return _Graph(batch, super().take)
+        except RuntimeError as error:
+            warnings.warn(
+                "A training step could not be captured as a CUDA graph, so training "
+                f"goes on more slowly without: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self._can_capture = False
+            self._graphs.clear()
+            return None
+
+    def narrowed(self) -> None:
+        """Forget the graphs: they move tensors that are no longer trained."""
+        self._graphs.clear()
+
+
+class _Graph:
+    """A captured step, on a batch whose tensors stay where they are."""
+
+    def __init__(
+        self,
+        batch: CrossEntropyBatch,
+        step: Callable[[CrossEntropyBatch], torch.Tensor],
+    ) -> None:
+        import torch
+
+        # `clone` keeps the layout in memory, class by class or not.
+        terms = [(factors.clone(), temperature) for factors, temperature in batch.terms]
+        self._batch = CrossEntropyBatch(batch.x.clone(), terms)
+        self._graph, self._loss = capture(
+            lambda: step(self._batch), torch.cuda.current_stream(batch.x.device)
+        )
+
+    def run(self, batch: CrossEntropyBatch) -> torch.Tensor:
+        """Take the step on a batch of the same shape."""
+        self._batch.x.copy_(batch.x)
+        for (own, _), (factors, _) in zip(self._batch.terms, batch.terms, strict=True):
+            own.copy_(factors)
+        self._graph.replay()
+        return self._loss
+
+
+def capture(function: Callable[[], torch.Tensor], present: Any) -> tuple[Any, Any]:
+    """Capture what a function does on a GPU, without doing it.
+
+    Parameters
+    ----------
+    function : callable
+        Works on tensors that stay where they are, and returns one.
+    present : torch.cuda.Stream
+        The stream that works on these tensors.
+
+    Returns
+    -------
+    graph : torch.cuda.CUDAGraph
+        ``graph.replay()`` does what the function did.
+    result : tensor
+        Where each replay writes what the function returned.
+
+    Raises
+    ------
+    RuntimeError
+        If it does something that cannot be captured.
+    """
+    import torch
+
+    graph = torch.cuda.CUDAGraph()
+    with _capturing, torch.cuda.device(present.device):
+        aside = torch.cuda.Stream(present.device)
+        aside.wait_stream(present)
+        # Other threads may go on with what a capture does not allow.
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            result = function()
+        present.wait_stream(aside)
+    return graph, result
