@@ -150,11 +150,10 @@ def capture(function: Callable[[], torch.Tensor], present: Any) -> tuple[Any, An
     import torch
 
     graph = torch.cuda.CUDAGraph()
-    with _capturing, torch.cuda.device(present.device):
+    # The present stream is the present one again, even after a capture that fails.
+    with _capturing, torch.cuda.stream(present):
         aside = torch.cuda.Stream(present.device)
-        aside.wait_stream(present)
         # Other threads may go on with what a capture does not allow.
         with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             result = function()
-        present.wait_stream(aside)
     return graph, result
