@@ -30,6 +30,20 @@ def test_runs_at_its_smallest_size(benchmark, capsys):
     assert "| :--" in printed or "no GPU" in printed or "needs /proc" in printed
 
 
+@pytest.mark.parametrize("benchmark", ["bench_gap"], indirect=True)
+def test_gap_goes_on_from_its_results(benchmark, capsys, tmp_path, monkeypatch):
+    """The quick size, all students: a second run computes nothing, prints the same."""
+    command = ["--quick", "--cells", "--results", str(tmp_path / "lines.jsonl")]
+    benchmark.main(command)
+    printed = capsys.readouterr().out
+    assert "6 cells" in printed
+    for student in ("linear", "MLP 32", "tree"):
+        assert f"| {student} " in printed
+    monkeypatch.setattr(benchmark, "run_cell", None)
+    benchmark.main(command)
+    assert capsys.readouterr().out.split("size")[1] == printed.split("size")[1]
+
+
 @pytest.mark.parametrize("benchmark", ["bench_gpu"], indirect=True)
 def test_gpu_benchmark_runs_on_the_cpu(benchmark, capsys):
     benchmark.main(["--tiny", "--device", "cpu"])
