@@ -38,6 +38,9 @@ MIXING_WEIGHTS = (0.5, 1.0)
 #: Held-out rows that are enough to judge by, and the fewest folds they come from.
 JUDGED_ROWS, JUDGED_FOLDS = 4000, 2
 
+#: A gain is acted upon if it exceeds this many standard errors.
+SURE = 2.0
+
 #: Probabilities are clipped here before the logarithm, as by scikit-learn's log_loss.
 EPS = float(np.finfo(np.float64).eps)
 
@@ -237,11 +240,14 @@ class Judgement:
         Whether the most probable class is the label.
     weight : ndarray of shape (n_judged,)
         Weights of the rows.
+    fold : ndarray of shape (n_judged,)
+        Which of the folds judged by they are in.
     """
 
     loss: FloatArray
     hit: NDArray[np.bool_]
     weight: FloatArray
+    fold: IntArray
 
 
 def judge(
@@ -286,8 +292,10 @@ def judge(
             delayed(work)(material, test) for material, test in folds
         )
     losses, hits = zip(*results, strict=True)
-    tests = np.concatenate([test for _, test in folds])
-    return Judgement(np.hstack(losses), np.hstack(hits), recipe.weight[tests])
+    tests = [test for _, test in folds]
+    fold = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
+    weight = recipe.weight[np.concatenate(tests)]
+    return Judgement(np.hstack(losses), np.hstack(hits), weight, fold)
 
 
 def _trained(
@@ -334,7 +342,9 @@ def row_log_loss(codes: IntArray, proba: FloatArray) -> FloatArray:
     return loss
 
 
-def gains(loss: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+def gains(
+    loss: FloatArray, weight: FloatArray, fold: IntArray
+) -> tuple[FloatArray, FloatArray]:
     r"""Return what each candidate gains on the first one, and the standard error.
 
     With losses :math:`l_{ci}` of candidate c on row i, weights :math:`w_i` and
@@ -343,8 +353,13 @@ def gains(loss: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]
     .. math::
 
         \bar g_c = \frac{\sum_i w_i g_{ci}}{\sum_i w_i}, \qquad
-        s_c^2 = \frac{n}{n - 1}
-            \frac{\sum_i w_i^2 (g_{ci} - \bar g_c)^2}{\big(\sum_i w_i\big)^2}.
+        s_c^2 = \max_{n, u, h} \frac{n}{n - 1}
+            \frac{\sum_j u_j^2 (h_{cj} - \bar g_c)^2}{\big(\sum_j u_j\big)^2}
+
+    over the n rows, :math:`u = w` and :math:`h = g`, and over the n folds, where
+    :math:`u_j` is the weight of a fold and :math:`h_{cj}` the mean of its gains. The
+    students of a fold share what is random in their training: its rows do not tell
+    what another run would have changed, but the other folds do.
 
     Parameters
     ----------
@@ -352,44 +367,53 @@ def gains(loss: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]
         Losses on held-out labels; labels alone first.
     weight : ndarray of shape (n_rows,)
         Weights of the rows.
+    fold : ndarray of shape (n_rows,)
+        Which fold a row is in: numbers from 0, none left out.
 
     Returns
     -------
     gain, standard_error : ndarray of shape (n_candidates,)
         Zero for the first.
     """
-    share = weight / weight.sum()
     gain = loss[0] - loss
-    mean = gain @ share
-    n_rows = len(weight)
-    spread = ((gain - mean[:, None]) ** 2) @ share**2
-    return mean, np.sqrt(spread * n_rows / max(n_rows - 1, 1))
+    mean = gain @ (weight / weight.sum())
+    member = fold == np.arange(fold.max() + 1)[:, None]
+    fold_weight = member @ weight
+    of_fold = (gain * weight) @ member.T / fold_weight
+    over_rows = _standard_error(gain - mean[:, None], weight)
+    over_folds = _standard_error(of_fold - mean[:, None], fold_weight)
+    return mean, np.maximum(over_rows, over_folds)
 
 
-def choose(gain: FloatArray, standard_error: FloatArray, noise: float = 0.0) -> int:
+def _standard_error(deviation: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return the standard error of weighted means, from deviations of the mean."""
+    n = len(weight)
+    spread = deviation**2 @ (weight / weight.sum()) ** 2
+    error: FloatArray = np.sqrt(spread * n / max(n - 1, 1))
+    return error
+
+
+def choose(gain: FloatArray, standard_error: FloatArray) -> int:
     r"""Return the candidate whose gain is surest.
 
-    .. math:: \arg\max_c \; \bar g_c - \sqrt{s_c^2 + \tau^2}
+    .. math:: \arg\max_{c \,:\, \bar g_c > 2 s_c} \; \bar g_c - s_c
 
-    over all candidates but the first. The first, labels alone, has a bound of 0: it is
-    chosen unless another one's is positive.
+    The first, labels alone, is chosen where no gain exceeds two standard errors.
 
     Parameters
     ----------
     gain, standard_error : ndarray of shape (n_candidates,)
         As returned by :func:`gains`.
-    noise : float, default=0.0
-        What another seed of the student's training may change, the number tau: held-out
-        rows do not tell.
 
     Returns
     -------
     int
         Position of the candidate.
     """
-    bound = gain - np.hypot(standard_error, noise)
-    bound[0] = 0.0
-    return int(np.argmax(np.where(np.isfinite(bound), bound, -np.inf)))
+    sure = gain > SURE * standard_error
+    if not sure.any():
+        return 0
+    return int(np.argmax(np.where(sure, gain - standard_error, -np.inf)))
 
 
 def judged_folds(folds: Folds) -> list[int]:

@@ -84,20 +84,20 @@ def decide(
             UserWarning,
             stacklevel=2,
         )
-        nothing = Judgement(np.zeros((1, 0)), np.zeros((1, 0), bool), np.zeros(0))
+        nothing = Judgement(
+            np.zeros((1, 0)), np.zeros((1, 0), bool), np.zeros(0), np.zeros(0, int)
+        )
         return Outcome(ON_LABELS, _table([ON_LABELS], nothing, 0))
     folds = supply.fold_material()
     judgement = judge(student, recipe, candidates, folds, n_jobs)
-    noise = student._training_noise() * float(
-        judgement.loss[0] @ judgement.weight / judgement.weight.sum()
-    )
-    best = choose(*gains(judgement.loss, judgement.weight), noise)
+    best = choose(*gains(judgement.loss, judgement.weight, judgement.fold))
     tests = np.concatenate([test for _, test in folds])
     report = _Report(
         judgement.loss[0],
         _best_loss(recipe.labelled.codes[tests], supply.teacher_proba(), judgement),
         recipe.labelled.codes[tests],
         judgement.weight,
+        judgement.fold,
         has_seen=supply.given is not None,
     )
     report.warn(supply.teacher_name, helped=best > 0)
@@ -119,6 +119,7 @@ class _Report:
     teacher: FloatArray
     codes: IntArray
     weight: FloatArray
+    fold: IntArray
     has_seen: bool
 
     def warn(self, name: str, *, helped: bool) -> None:
@@ -161,7 +162,7 @@ class _Report:
     def _is_worse(self) -> bool:
         """Whether the teacher is worse than the student, by two standard errors."""
         losses = np.array([self.student, self.teacher])
-        (_, gain), (_, error) = gains(losses, self.weight)
+        (_, gain), (_, error) = gains(losses, self.weight, self.fold)
         return bool(gain < -2 * error)
 
 
@@ -185,7 +186,7 @@ def _table(
     gain, error = (
         (np.full(n, np.nan),) * 2
         if share is None
-        else gains(judgement.loss, judgement.weight)
+        else gains(judgement.loss, judgement.weight, judgement.fold)
     )
     return {
         "source": np.array([c.source for c in candidates]),

@@ -206,11 +206,11 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         Weight a of the soft labels, in [0, 1]. "auto" tries several ways to train the
         student, on the labels alone among them, on folds of the rows, and takes the one
         whose gain in log-loss on held-out labels is surest; labels alone win unless
-        another's gain exceeds its standard error and, for networks, 1 % of the
-        log-loss, which another seed may change. Tried are the weights 0.5 and 1 with
-        each of: out-of-fold soft labels; in-sample ones; and both once more with the
-        rows of `augmentation`. No teacher has seen the labels that its students are
-        judged by, unless it is frozen. A number is taken as it is.
+        another's gain exceeds two standard errors, over the rows and over the folds.
+        Tried are the weights 0.5 and 1 with each of: out-of-fold soft labels; in-sample
+        ones; and both once more with the rows of `augmentation`. No teacher has seen
+        the labels that its students are judged by, unless it is frozen. A number is
+        taken as it is.
     student_temperature : float or "same", default=1.0
         Temperature S of the student's logits in the soft term. 1 is the form of [1]_;
         "same" is S = T, the form of [3]_. Other values than 1 need a student trained on

@@ -387,10 +387,6 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Whether ``_solve`` minimises the problem's risk over pairs if it has one."""
         return False
 
-    def _training_noise(self) -> float:
-        """Return which share of the log-loss another seed may change."""
-        return 0.0
-
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
         """Check inputs; here: finite numbers in a dense array."""
         return validate_data(

@@ -92,10 +92,6 @@ class EstimatorStudent(BaseStudent):
         last = _last_step(self.estimator)
         return isinstance(last, BaseStudent) and last._takes_student_temperature()
 
-    def _training_noise(self) -> float:
-        last = _last_step(self.estimator)
-        return last._training_noise() if isinstance(last, BaseStudent) else 0.0
-
     def _before_fit(self) -> None:
         _check_estimator(_last_step(self.estimator))
 

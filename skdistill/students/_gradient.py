@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 ENOUGH_VALIDATION_ROWS = 50
 MIN_VALIDATION_ROWS = 10
 
-#: Share of the log-loss that another seed may change.
-TRAINING_NOISE = 0.01
-
 
 class Member(NamedTuple):
     """A student of a stack and what it is trained on.
@@ -143,9 +140,6 @@ class GradientStudent(BaseStudent):
 
     def _takes_pairs(self) -> bool:
         return True
-
-    def _training_noise(self) -> float:
-        return TRAINING_NOISE
 
     def _before_fit(self) -> None:
         resolve_device(self.device)

@@ -18,10 +18,27 @@ def nested_out_of_fold(teacher, X, y, folds, judged):
     return proba
 
 
-def gain(loss, weight, candidate):
+def gain(loss, weight, fold, candidate):
     """Weighted mean of what a candidate gains on the first, and its standard error."""
+    mean, error = mean_and_error(gains_of_rows(loss, candidate), weight)
+    of_fold, fold_weight = [], []
+    for k in sorted(set(fold)):
+        rows = [i for i in range(len(fold)) if fold[i] == k]
+        total = sum(weight[i] for i in rows)
+        rows_gain = gains_of_rows(loss, candidate)
+        of_fold.append(sum(weight[i] * rows_gain[i] for i in rows) / total)
+        fold_weight.append(total)
+    return mean, max(error, mean_and_error(of_fold, fold_weight)[1])
+
+
+def gains_of_rows(loss, candidate):
+    """What a candidate gains on the first, row by row."""
+    return [loss[0][i] - loss[candidate][i] for i in range(len(loss[0]))]
+
+
+def mean_and_error(gains, weight):
+    """Weighted mean and its standard error."""
     total = sum(weight)
-    gains = [loss[0][i] - loss[candidate][i] for i in range(len(weight))]
     mean = sum(w * g for w, g in zip(weight, gains, strict=True)) / total
     variance = sum(
         (w / total) ** 2 * (g - mean) ** 2 for w, g in zip(weight, gains, strict=True)
