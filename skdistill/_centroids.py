@@ -19,10 +19,10 @@ from skdistill._typing import FloatArray, IntArray
 CHUNK_ENTRIES = 2**22
 #: Pairs of a row and a label of it that are looked at at a time.
 CHUNK_PAIRS = 2**16
-#: Features in the vectors of more labels than this share are kept as a dense part: of
-#: common words a sparse product visits most labels one by one.
-DENSE_SHARE = 0.02
-#: Bytes that the dense part may have.
+#: Features in the vectors of more labels than this share are kept dense: to add up rows
+#: of a table is then faster than to visit the labels one by one.
+DENSE_SHARE = 0.05
+#: Bytes that the dense part of a block of labels may have.
 DENSE_BYTES = 2**26
 
 
@@ -64,41 +64,92 @@ class LabelVectors:
     ----------
     matrix : csr_matrix of shape (n_labels, n_features)
         The vectors.
+    dense_share : float or None, default=None
+        Features in the vectors of more labels than this share are kept dense. None
+        stands for `DENSE_SHARE`.
     """
 
-    def __init__(self, matrix: sp.csr_matrix) -> None:
+    def __init__(
+        self, matrix: sp.csr_matrix, dense_share: float | None = None
+    ) -> None:
         self.matrix = matrix
-        n_labels, n_features = matrix.shape
-        counts = np.bincount(matrix.indices, minlength=n_features)
-        order = np.argsort(-counts, kind="stable")
-        order = order[: int(DENSE_BYTES // (matrix.dtype.itemsize * n_labels))]
-        self._common = np.sort(order[counts[order] > DENSE_SHARE * n_labels])
-        self._dense = matrix[:, self._common].toarray()
-        common = np.zeros(n_features, dtype=bool)
-        common[self._common] = True
-        self._rest = matrix.copy()
-        self._rest.data[common[matrix.indices]] = 0.0
-        self._rest.eliminate_zeros()
+        self._share = DENSE_SHARE if dense_share is None else dense_share
+        self._blocks: dict[tuple[int, int], _ByFeature] = {}
 
-    def scores(self, unit: sp.csr_matrix, labels: slice | IntArray) -> FloatArray:
-        """Return the products of rows with the vectors of some labels, dense.
+    def scores(self, unit: sp.csr_matrix, block: slice) -> FloatArray:
+        """Return the products of rows with the vectors of a block of labels, dense.
 
         Parameters
         ----------
         unit : csr_matrix of shape (n_rows, n_features)
             The rows.
-        labels : slice or ndarray
-            Which labels.
+        block : slice
+            Which labels. Each block is put in order when it is first asked for.
 
         Returns
         -------
-        ndarray of shape (n_rows, n_some)
+        ndarray of shape (n_rows, n_labels of the block)
             In the type of the rows.
         """
-        scores: FloatArray = (unit @ self._rest[labels].T).toarray()
-        if len(self._common):
-            dense = self._dense[labels].astype(unit.dtype, copy=False)
-            scores += unit[:, self._common].toarray() @ dense.T
+        key = block.start, block.stop
+        if key not in self._blocks:
+            self._blocks[key] = _ByFeature.of(self.matrix[block], self._share)
+        return self._blocks[key].scores(unit)
+
+    def some(self, labels: IntArray) -> LabelVectors:
+        """Return the vectors of labels that are needed for a moment."""
+        chosen = LabelVectors(self.matrix[labels], 1.0)
+        whole = 0, len(labels)
+        chosen._blocks[whole] = _ByFeature.of(chosen.matrix, 1.0)
+        return chosen
+
+
+@dataclass(frozen=True)
+class _ByFeature:
+    """Vectors of labels, by feature.
+
+    Attributes
+    ----------
+    place : ndarray of shape (n_features,)
+        Row of a feature in the dense part, or -1.
+    dense : ndarray of shape (n_dense, n_labels)
+        Entries of the features that many labels have.
+    rest : csr_matrix of shape (n_features, n_labels)
+        Those of the others.
+    """
+
+    place: IntArray
+    dense: FloatArray
+    rest: sp.csr_matrix
+
+    @classmethod
+    def of(cls, matrix: sp.csr_matrix, share: float) -> _ByFeature:
+        """Put vectors in order; the dense part has the most frequent features."""
+        n_labels, n_features = matrix.shape
+        rest = sp.csr_matrix(matrix.T)
+        counts = np.diff(rest.indptr)
+        order = np.argsort(-counts, kind="stable")
+        order = order[: int(DENSE_BYTES // (matrix.dtype.itemsize * n_labels))]
+        common = np.sort(order[counts[order] > share * n_labels])
+        place = np.full(n_features, -1)
+        place[common] = np.arange(len(common))
+        dense = rest[common].toarray()
+        if len(common):
+            kept = np.repeat(place < 0, counts)
+            ends = np.append(0, np.cumsum(np.where(place < 0, counts, 0)))
+            parts = (rest.data[kept], rest.indices[kept], ends)
+            rest = sp.csr_matrix(parts, shape=rest.shape)
+        return cls(place, dense, rest)
+
+    def scores(self, unit: sp.csr_matrix) -> FloatArray:
+        """Return the products with rows, dense."""
+        scores: FloatArray = (unit @ self.rest).toarray()
+        if len(self.dense):
+            places = self.place[unit.indices]
+            common = places >= 0
+            ends = np.append(0, np.cumsum(common))[unit.indptr]
+            parts = (unit.data[common], places[common], ends)
+            scores += sp.csr_matrix(parts, (unit.shape[0], len(self.dense))) @ self.dense
         return scores
 
 
@@ -115,13 +166,13 @@ class Residual:
         when the vectors were made; the student would else learn to rely on them.
     """
 
-    labels: sp.csr_matrix
+    labels: LabelVectors
     own: sp.csr_matrix
 
     def offsets(
         self, X: sp.csr_matrix, rows: IntArray, candidates: IntArray | None
-    ) -> FloatArray:
-        """Return the sparse part of the logits of training rows, dense.
+    ) -> Offsets:
+        """Return the sparse part of the logits of training rows.
 
         Parameters
         ----------
@@ -134,18 +185,57 @@ class Residual:
 
         Returns
         -------
+        Offsets
+            With a column for each candidate.
+        """
+        labels, own = self.labels, self.own[rows]
+        if candidates is not None:
+            labels = labels.some(candidates)
+            columns = np.searchsorted(candidates, own.indices)
+            shape = (len(rows), len(candidates))
+            own = sp.csr_matrix((own.data, columns, own.indptr), shape=shape)
+        return Offsets(unit_rows(X).astype(np.float32), labels, own)
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """The sparse part of the logits of a batch, made dense in parts.
+
+    Attributes
+    ----------
+    unit : csr_matrix of shape (n_rows, n_features)
+        The rows at length 1.
+    labels : LabelVectors
+        The vectors of the candidates.
+    own : csr_matrix of shape (n_rows, n_candidates)
+        What is in the place of the products.
+    """
+
+    unit: sp.csr_matrix
+    labels: LabelVectors
+    own: sp.csr_matrix
+
+    def dense(self, rows: slice, block: slice) -> FloatArray:
+        """Return the part of some rows and a block of candidates.
+
+        Parameters
+        ----------
+        rows : slice
+            Which rows.
+        block : slice
+            Which candidates.
+
+        Returns
+        -------
         ndarray of shape (n_rows, n_candidates)
             float32.
         """
-        chosen = slice(None) if candidates is None else candidates
-        offsets = self.labels.scores(unit_rows(X), chosen)
+        offsets = self.labels.scores(self.unit[rows], block)
         own = self.own[rows]
-        columns = own.indices
-        if candidates is not None:
-            columns = np.searchsorted(candidates, columns)
-        offsets[np.repeat(np.arange(len(rows)), np.diff(own.indptr)), columns] = (
-            own.data
-        )
+        if block.stop - block.start < own.shape[1]:
+            own = own[:, block]
+        places = np.repeat(np.arange(own.shape[0]), np.diff(own.indptr)), own.indices
+        offsets[places] = own.data
         return offsets
 
 

@@ -226,7 +226,8 @@ class _Step:
     def _blocks(self, n_rows: int) -> Iterator[slice]:
         """Cut the labels into blocks of a bounded number of logits."""
         n_labels = len(self.labels)
-        size = max(1, BLOCK_LOGITS // max(1, n_rows))
+        # A power of two: batches that differ by a row have the same blocks.
+        size = max(1, BLOCK_LOGITS >> (n_rows - 1).bit_length())
         for start in range(0, n_labels, size):
             yield slice(start, min(start + size, n_labels))
 
@@ -236,7 +237,7 @@ class _Step:
 
         objective = self.stack.settings.objective
         hidden = self.hidden[rows]
-        blocks = list(self._blocks(len(hidden)))
+        blocks = list(self._blocks(self.batch.n_rows))
         sums = objective.start(len(hidden), hidden)
         for block in blocks:
             scored = self._score(hidden, rows, block)
@@ -263,11 +264,19 @@ class _Step:
         """Return the logits of a block, with its targets, log-weights and anchors."""
         import torch
 
-        logits = torch.addmm(self.bias[block], hidden, self._embeddings(block).T)
+        part = self.batch.part(rows, block)
+        bias, importance = self.bias[block], self.batch.log_importance
+        folded = importance is not None and self.batch.weights_in_logits
+        if folded:
+            bias = bias + importance[0, block]
+        logits = torch.addmm(bias, hidden, self._embeddings(block).T)
         if self.batch.offsets is not None:
-            offsets = np.ascontiguousarray(self.batch.offsets[rows, block])
+            offsets = self.batch.offsets.dense(rows, block)
             logits += torch.from_numpy(offsets).to(logits)
-        raised, log_weight, anchors = self.batch.dense(rows, block)
+        if folded:
+            places = part.places()
+            logits[places] -= importance[0, block][places[1]]
+        raised, log_weight, anchors = self.batch.dense(part, block)
         n_hard = self.stack.settings.n_hard_negatives
         if n_hard is not None:
             weighted = logits if log_weight is None else logits + log_weight

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from skdistill._centroids import Residual
+from skdistill._centroids import Offsets, Residual
 from skdistill._hidden_units import pooled
 from skdistill._typing import FloatArray, IntArray
 
@@ -181,6 +181,12 @@ class Targets:
         parts = (self.raised, self.log_weight, self.anchors)
         return [part for part in parts if part is not None]
 
+    def places(self) -> tuple[IntArray, IntArray]:
+        """Return rows and columns of the rows' own labels; some come twice."""
+        parts = self.matrices()
+        rows = [np.repeat(np.arange(p.shape[0]), np.diff(p.indptr)) for p in parts]
+        return np.concatenate(rows), np.concatenate([p.indices for p in parts])
+
     def _each(self, change: Any) -> Targets:
         parts = (self.raised, self.log_weight, self.anchors)
         return Targets(*(None if p is None else change(p) for p in parts))
@@ -200,58 +206,56 @@ class RetrievalBatch:
         Labels that the rows are scored against; None: all.
     log_importance : tensor of shape (1, C) or None
         Logarithm of the weights that make up for the labels not drawn.
-    offsets : ndarray of shape (B, C) or None
+    offsets : Offsets or None
         What is added to the logits: their sparse part.
     rng : Generator
         Source of what is random in the rest of the step.
     x : tensor
         A value on the device that training happens on.
+    weights_in_logits : bool
+        Whether the logarithms of the weights are added to the logits: to a softmax
+        that is the same where a row's own labels weigh 1, and faster.
     """
 
     inputs: InputBlock
     targets: Targets
     candidates: torch.Tensor | None
     log_importance: torch.Tensor | None
-    offsets: FloatArray | None
+    offsets: Offsets | None
     rng: np.random.Generator
     x: torch.Tensor = field(repr=False)
+    weights_in_logits: bool = False
 
     @property
     def n_rows(self) -> int:
         """Number of rows."""
         return int(self.targets.raised.shape[0])
 
+    def part(self, rows: slice, labels: slice) -> Targets:
+        """Return the targets of a block."""
+        part = self.targets.rows(rows)
+        if labels.stop - labels.start < part.raised.shape[1]:
+            part = part.columns(labels)
+        return part
+
     def dense(
-        self, rows: slice, labels: slice
+        self, part: Targets, labels: slice
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Return targets, log-weights and anchors of a block, dense."""
         import torch
 
-        part = self.targets.rows(rows)
-        if labels.stop - labels.start < part.raised.shape[1]:
-            part = part.columns(labels)
-        raised, own_weight, anchors = (
+        raised, log_weight, anchors = (
             None if m is None else torch.from_numpy(m.toarray()).to(self.x)
             for m in (part.raised, part.log_weight, part.anchors)
         )
         assert raised is not None
-        log_weight = own_weight
-        if self.log_importance is not None:
+        if self.log_importance is not None and not self.weights_in_logits:
             importance = self.log_importance[:, labels]
-            own = torch.from_numpy(self._own(part)).to(self.x.device)
-            log_weight = torch.where(own, 0.0, importance)
-            if own_weight is not None:
-                log_weight += own_weight
+            own = torch.zeros(raised.shape, dtype=torch.bool)
+            own[part.places()] = True
+            importance = importance.masked_fill(own.to(self.x.device), 0.0)
+            log_weight = importance if log_weight is None else log_weight + importance
         return raised, log_weight, anchors
-
-    @staticmethod
-    def _own(part: Targets) -> Any:
-        """Return which labels are the rows' own: they are candidates for sure."""
-        own = np.zeros(part.raised.shape, dtype=bool)
-        for matrix in part.matrices():
-            rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-            own[rows, matrix.indices] = True
-        return own
 
     def shards(self) -> None:
         """Return None: the stack divides the work itself."""
@@ -376,4 +380,6 @@ class RetrievalSet:
             offsets=offsets,
             rng=rng,
             x=self.x,
+            # Of the losses of margins all weights are said, a row's own as well.
+            weights_in_logits=ids is not None and targets.log_weight is None,
         )

@@ -19,12 +19,12 @@ from skdistill._retrieval_proba import Calibration
 from skdistill._retrieval_scorer import label_indicator
 from skdistill._top_k import (
     BLOCK_LOGITS,
-    BLOCK_ROWS,
     ApproximateSearch,
     Query,
     Tables,
     exact_search,
     log_totals,
+    row_chunks,
 )
 from skdistill._typing import FloatArray, InputLike, IntArray
 
@@ -158,7 +158,7 @@ class RetrievalPrediction:
         total = np.zeros(X.shape[0])
         if calibration.relative:
             total = log_totals(tables, query)
-        for block in tables.blocks(X.shape[0]):
+        for block in tables.blocks():
             yield block, calibration.decision(tables.logits(query, block), total)
 
     def decision_function(self, X: InputLike) -> FloatArray:
@@ -301,8 +301,7 @@ class RetrievalPrediction:
         return self._index
 
     def _row_chunks(self, n_rows: int) -> Iterator[slice]:
-        for start in range(0, n_rows, BLOCK_ROWS):
-            yield slice(start, min(start + BLOCK_ROWS, n_rows))
+        return row_chunks(n_rows, len(self.classes_))
 
     def _check_fits(self, n_rows: int) -> None:
         """Refuse to make an array of all labels that does not fit."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
-from skdistill._top_k import BLOCK_ROWS, Query, Tables, exact_search, log_totals
+from skdistill._top_k import Query, Tables, exact_search, log_totals, row_chunks
 from skdistill._typing import FloatArray, IntArray
 from skdistill.losses import recalibrate_negative_aware
 
@@ -124,8 +124,7 @@ def fit_label_chances(
         The slope is positive: the order of the labels is that of the logits.
     """
     values, outcomes = [], []
-    for start in range(0, X.shape[0], BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
+    for rows in row_chunks(X.shape[0], len(tables.bias)):
         query = tables.query(X[rows], np.float64)
         n_rows = len(query.hidden)
         total = log_totals(tables, query) if relative else np.zeros(n_rows)

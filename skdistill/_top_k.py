@@ -16,14 +16,35 @@ from skdistill._hidden_units import Hidden, activate_in_place, pooled
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import FloatArray, IntArray
 
-#: Logits of a block, and numbers in the embeddings of its labels.
+#: Logits that are made at a time.
 BLOCK_LOGITS = 2**19
-#: Rows that are scored at a time.
+#: Labels, at most, of a block of them.
+BLOCK_LABELS = 2**14
+#: Rows, at most, that are scored at a time.
 BLOCK_ROWS = 512
 #: Hidden units that are sums.
 LINEAR = Hidden()
 #: Values of which the maximum is taken first, to find the largest.
 STRIP = 32
+
+
+def row_chunks(n_rows: int, n_labels: int) -> Iterator[slice]:
+    """Cut rows into chunks with a bounded number of logits in a block of labels.
+
+    Parameters
+    ----------
+    n_rows, n_labels : int
+        Of how many.
+
+    Yields
+    ------
+    slice
+        Some of the rows.
+    """
+    size = BLOCK_LOGITS // max(1, min(n_labels, BLOCK_LABELS))
+    size = min(max(1, size), BLOCK_ROWS)
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
 
 
 class Query(NamedTuple):
@@ -73,7 +94,7 @@ class Tables:
         """Return rows ready to be scored, in the type asked for."""
         unit = None
         if self.residual is not None:
-            unit = unit_rows(sp.csr_matrix(X).astype(dtype))
+            unit = unit_rows(sp.csr_matrix(X)).astype(np.float32)
         hidden = self._products(pooled(X, self.hidden.pooling), dtype)
         activate_in_place(hidden, self.hidden.activation)
         return Query(hidden, unit)
@@ -92,11 +113,10 @@ class Tables:
         )
         return part @ self.features[present].astype(dtype, copy=False)
 
-    def blocks(self, n_rows: int) -> Iterator[slice]:
-        """Cut the labels into blocks of a bounded number of logits."""
-        size = max(1, BLOCK_LOGITS // max(1, n_rows, self.labels.shape[1]))
-        for start in range(0, len(self.bias), size):
-            yield slice(start, min(start + size, len(self.bias)))
+    def blocks(self) -> Iterator[slice]:
+        """Cut the labels into blocks, always the same ones."""
+        for start in range(0, len(self.bias), BLOCK_LABELS):
+            yield slice(start, min(start + BLOCK_LABELS, len(self.bias)))
 
     def logits(self, query: Query, block: slice) -> FloatArray:
         """Return the logits of a block of labels, in the type of the query."""
@@ -147,7 +167,7 @@ def exact_search(
     labels = np.empty((n_rows, 0), dtype=np.int64)
     best = np.empty((n_rows, 0), dtype=dtype)
     log_total = np.full(n_rows, -np.inf, dtype=dtype)
-    for block in tables.blocks(n_rows):
+    for block in tables.blocks():
         logits = tables.logits(query, block)
         found, values = _largest(logits, min(k, logits.shape[1]))
         labels = np.hstack([labels, found + block.start])
@@ -216,7 +236,7 @@ def log_totals(tables: Tables, query: Query) -> FloatArray:
     """
     n_rows, dtype = len(query.hidden), query.hidden.dtype
     total = np.full(n_rows, -np.inf, dtype=dtype)
-    for block in tables.blocks(n_rows):
+    for block in tables.blocks():
         total = np.logaddexp(total, _log_sum(tables.logits(query, block)))
     return total
 

@@ -435,8 +435,9 @@ def test_best_labels_are_those_of_the_whole_scores(data, objective, monkeypatch)
     retriever = clone(SMALL).set_params(objective=objective).fit(X, Y)
     decision = retriever.decision_function(X)
     proba = retriever.predict_proba(X)
-    for block in (10**6, 300 * 7):
-        monkeypatch.setattr("skdistill._top_k.BLOCK_LOGITS", block)
+    for logits, block in ((10**6, 10**6), (100, 7)):
+        monkeypatch.setattr("skdistill._top_k.BLOCK_LOGITS", logits)
+        monkeypatch.setattr("skdistill._top_k.BLOCK_LABELS", block)
         labels, chances = retriever.predict_topk(X, 6)
         found = np.take_along_axis(decision, labels, axis=1)
         assert_allclose(found, -np.sort(-decision, axis=1)[:, :6], atol=1e-4)
@@ -722,9 +723,12 @@ def test_common_features_are_only_another_way_to_the_product(data, monkeypatch, 
     monkeypatch.setattr(_centroids, "DENSE_SHARE", share)
     vectors = _centroids.fit_residual(X, Y, 20, 1.0).labels
     expected = (X @ vectors.matrix.T).toarray()
-    assert_allclose(vectors.scores(X, slice(None)), expected, atol=1e-6)
-    some = np.array([3, 1])
-    assert_allclose(vectors.scores(X, some), expected[:, some], atol=1e-6)
+    n_labels = Y.shape[1]
+    for block in (slice(0, n_labels), slice(5, 9)):
+        assert_allclose(vectors.scores(X, block), expected[:, block], atol=1e-6)
+    some = vectors.some(np.array([1, 3]))
+    assert_allclose(some.scores(X, slice(0, 2)), expected[:, [1, 3]], atol=1e-6)
+    assert_allclose(some.scores(X, slice(1, 2)), expected[:, [3]], atol=1e-6)
 
 
 def test_the_sparse_part_helps_where_rare_words_name_labels():
