@@ -69,9 +69,7 @@ class LabelVectors:
         stands for `DENSE_SHARE`.
     """
 
-    def __init__(
-        self, matrix: sp.csr_matrix, dense_share: float | None = None
-    ) -> None:
+    def __init__(self, matrix: sp.csr_matrix, dense_share: float | None = None) -> None:
         self.matrix = matrix
         self._share = DENSE_SHARE if dense_share is None else dense_share
         self._blocks: dict[tuple[int, int], _ByFeature] = {}
@@ -149,7 +147,9 @@ class _ByFeature:
             common = places >= 0
             ends = np.append(0, np.cumsum(common))[unit.indptr]
             parts = (unit.data[common], places[common], ends)
-            scores += sp.csr_matrix(parts, (unit.shape[0], len(self.dense))) @ self.dense
+            scores += (
+                sp.csr_matrix(parts, (unit.shape[0], len(self.dense))) @ self.dense
+            )
         return scores
 
 

@@ -115,7 +115,7 @@ class DistillationRetriever(
         Soft labels kept of each row, the largest.
     n_negatives : int, "auto" or None, default="auto"
         Labels drawn for each batch, which is scored against them and its own. None: all
-        labels, in blocks. "auto": all where there are at most 1024, else 1024 drawn.
+        labels, in blocks. "auto": all where there are at most 4096, else 1024 drawn.
     proposal : {"uniform", "frequency", "mixed", "in-batch"}, default="uniform"
         How they are drawn. Their weights make up for it.
     n_hard_negatives : int or None, default=None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 #: ``n_negatives="auto"``: up to so many labels all are scored.
-FULL_LABELS = 1024
+FULL_LABELS = 4096
 #: Beyond, so many are drawn for each batch.
 DEFAULT_NEGATIVES = 1024
 #: ``max_iter="auto"``: so many steps, in no fewer and no more passes over the rows.

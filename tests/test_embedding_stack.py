@@ -20,6 +20,7 @@ from skdistill._negatives import make_proposal
 from skdistill._retrieval_batches import RetrievalSet
 from skdistill._retrieval_objectives import DecoupledObjective, SoftmaxObjective
 from skdistill._retrieval_targets import Mixture
+from skdistill.losses import sampled_softmax_loss
 
 N, D, L, DIM = 12, 9, 17, 4
 
@@ -164,6 +165,19 @@ def test_the_loss_is_that_of_the_formula():
     logits = rows.X @ features @ labels.T + bias[:, 0]
     t = rows.targets.raised.toarray()
     assert_allclose(loss, -(t * log_softmax(logits, axis=1)).sum(axis=1).mean())
+
+
+def test_the_loss_of_drawn_labels_is_that_of_the_formula():
+    batch = first_batch(few_rows("softmax", 6))
+    student = stack(SoftmaxObjective())
+    loss = float(student.gradient(batch, None))
+    features, labels, bias = (t.numpy() for t in student.parameters())
+    chosen = batch.candidates.numpy()
+    logits = (data().X[:3] @ features @ labels.T + bias[:, 0])[:, chosen]
+    t = batch.targets.raised.toarray()
+    log_inclusion = np.where(t > 0, 0.0, -batch.log_importance.numpy())
+    assert (log_inclusion < 0).any()
+    assert_allclose(loss, sampled_softmax_loss(logits, t, log_inclusion))
 
 
 @pytest.mark.parametrize(("kind", "others"), OBJECTIVES)
