@@ -121,7 +121,8 @@ class Tables:
     def logits(self, query: Query, block: slice) -> FloatArray:
         """Return the logits of a block of labels, in the type of the query."""
         dtype = query.hidden.dtype
-        logits: FloatArray = query.hidden @ self.labels[block].astype(dtype, copy=False).T
+        embeddings = self.labels[block].astype(dtype, copy=False)
+        logits: FloatArray = query.hidden @ embeddings.T
         logits += self.bias[block].astype(dtype, copy=False)
         if self.residual is not None and query.unit is not None:
             logits += self.residual.scores(query.unit, block)
