@@ -265,17 +265,17 @@ class _Step:
         import torch
 
         part = self.batch.part(rows, block)
-        bias, importance = self.bias[block], self.batch.log_importance
-        folded = importance is not None and self.batch.weights_in_logits
-        if folded:
-            bias = bias + importance[0, block]
+        bias = self.bias[block]
+        added = self.batch.added_to_logits(block)
+        if added is not None:
+            bias = bias + added
         logits = torch.addmm(bias, hidden, self._embeddings(block).T)
         if self.batch.offsets is not None:
             offsets = self.batch.offsets.dense(rows, block)
             logits += torch.from_numpy(offsets).to(logits)
-        if folded:
+        if added is not None:
             places = part.places()
-            logits[places] -= importance[0, block][places[1]]
+            logits[places] -= added[places[1]]
         raised, log_weight, anchors = self.batch.dense(part, block)
         n_hard = self.stack.settings.n_hard_negatives
         if n_hard is not None:

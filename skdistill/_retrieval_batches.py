@@ -238,6 +238,12 @@ class RetrievalBatch:
             part = part.columns(labels)
         return part
 
+    def added_to_logits(self, labels: slice) -> torch.Tensor | None:
+        """Return what all but a row's own labels get added, if that is how to do it."""
+        if self.log_importance is None or not self.weights_in_logits:
+            return None
+        return self.log_importance[0, labels]
+
     def dense(
         self, part: Targets, labels: slice
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:

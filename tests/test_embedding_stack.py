@@ -177,7 +177,7 @@ def test_the_loss_of_drawn_labels_is_that_of_the_formula():
     t = batch.targets.raised.toarray()
     log_inclusion = np.where(t > 0, 0.0, -batch.log_importance.numpy())
     assert (log_inclusion < 0).any()
-    assert_allclose(loss, sampled_softmax_loss(logits, t, log_inclusion))
+    assert_allclose(loss, sampled_softmax_loss(t, logits, log_inclusion))
 
 
 @pytest.mark.parametrize(("kind", "others"), OBJECTIVES)
