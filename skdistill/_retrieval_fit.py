@@ -13,6 +13,7 @@ from skdistill._device import resolve_device
 from skdistill._embedding_stack import EmbeddingStack, RowAdagrad, StepSettings
 from skdistill._hidden_units import Hidden, pooling_scale
 from skdistill._negatives import make_proposal
+from skdistill._refinement import refine
 from skdistill._retrieval_batches import RetrievalSet
 from skdistill._retrieval_checkpoint import Checkpoint, State
 from skdistill._retrieval_memory import MemoryReport, Sizes, data_bytes, predict_memory
@@ -228,6 +229,10 @@ class Training:
         self.losses: list[float] = []
         self.data = self._data(rows, seed)
         self.stack = self._stack(rows, seed)
+        self.vectors: LabelVectors | None = None
+        if self.data.residual is not None:
+            matrix = self.data.residual.labels.matrix
+            self.vectors = LabelVectors(RESIDUAL_SHARE * matrix)
         self.optimizer = RowAdagrad(
             self.stack, recipe.learning_rate, self.data.total_steps
         )
@@ -318,19 +323,23 @@ class Training:
 
         from skdistill._training import Settings, train
 
-        if not self.n_stretches:
-            return
-        settings = Settings(
-            max_iter=self.n_stretches,
-            batch_size=self.recipe.batch_size,
-            learning_rate=self.recipe.learning_rate,
-            weight_decay=0.0,
-            tol=0.0,
-            n_iter_no_change=self.n_stretches + 1,
-        )
-        follower = _Follower(self, hook, checkpoint)
-        generators = [torch.Generator()]
-        train(self.stack, self.data, settings, generators, follower, self.optimizer)
+        if self.n_stretches:
+            settings = Settings(
+                max_iter=self.n_stretches,
+                batch_size=self.recipe.batch_size,
+                learning_rate=self.recipe.learning_rate,
+                weight_decay=0.0,
+                tol=0.0,
+                n_iter_no_change=self.n_stretches + 1,
+            )
+            follower = _Follower(self, hook, checkpoint)
+            generators = [torch.Generator()]
+            train(self.stack, self.data, settings, generators, follower, self.optimizer)
+        if self.vectors is not None:
+            data, rng = self.data, np.random.default_rng([self.data.seed, 4])
+            assert data.residual is not None
+            own = RESIDUAL_SHARE * data.residual.own
+            self.vectors = refine(self.tables(), data.X, data.targets.raised, own, rng)
 
     def tables(self) -> Tables:
         """Return what has been learned so far, as NumPy arrays.
@@ -338,16 +347,14 @@ class Training:
         On a CPU they share the memory of what is trained.
         """
         stack = self.stack
-        labels, residual = stack.labels, self.data.residual
+        labels = stack.labels
         if labels.element_size() == 2:
             labels = labels.float()
         return Tables(
             stack.features.cpu().numpy(),
             labels.cpu().numpy(),
             stack.bias[:, 0].cpu().numpy(),
-            None
-            if residual is None
-            else LabelVectors(RESIDUAL_SHARE * residual.labels.matrix),
+            self.vectors,
             self.recipe.hidden,
         )
 

@@ -170,11 +170,11 @@ def exact_search(
     log_total = np.full(n_rows, -np.inf, dtype=dtype)
     for block in tables.blocks():
         logits = tables.logits(query, block)
-        found, values = _largest(logits, min(k, logits.shape[1]))
+        found, values = largest(logits, min(k, logits.shape[1]))
         labels = np.hstack([labels, found + block.start])
         best = np.hstack([best, values])
         if labels.shape[1] > k:
-            kept, best = _largest(best, k)
+            kept, best = largest(best, k)
             labels = np.take_along_axis(labels, kept, axis=1)
         log_total = np.logaddexp(log_total, _log_sum(logits))
     order = np.lexsort((labels, -best), axis=1)
@@ -185,11 +185,25 @@ def exact_search(
     )
 
 
-def _largest(values: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+def largest(values: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
     """Return the k largest values of each row, and where they are, in any order.
 
     They are in the k strips of the largest maxima, where there are many: to find those
     takes one pass.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows, n_values)
+        Without NaN.
+    k : int
+        How many, at most n_values.
+
+    Returns
+    -------
+    places : ndarray of shape (n_rows, k)
+        Columns.
+    values : ndarray of shape (n_rows, k)
+        What stands there.
     """
     n_rows, n_values = values.shape
     if k == n_values:

@@ -449,12 +449,12 @@ def test_best_labels_are_those_of_the_whole_scores(data, objective, monkeypatch)
 @pytest.mark.parametrize("n_values", [5, 40, 331, 4096])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_the_largest_values_are_found(n_values, k):
-    from skdistill._top_k import _largest
+    from skdistill._top_k import largest
 
     values = np.random.default_rng(k).normal(size=(20, n_values))
-    found, largest = _largest(values, k)
-    assert_allclose(np.sort(largest), np.sort(values)[:, -k:])
-    assert_allclose(np.take_along_axis(values, found, axis=1), largest)
+    found, best = largest(values, k)
+    assert_allclose(np.sort(best), np.sort(values)[:, -k:])
+    assert_allclose(np.take_along_axis(values, found, axis=1), best)
 
 
 @pytest.mark.parametrize(
