@@ -157,8 +157,14 @@ def make_pairs(
 
     Parameters
     ----------
-    tables, X, targets, own
-        As in `refine`; each row has targets.
+    tables : Tables
+        The student.
+    X : csr_matrix of shape (n_samples, n_features)
+        Training rows.
+    targets : csr_matrix of shape (n_samples, n_labels)
+        What is learned of them; each row has some.
+    own : csr_matrix of shape (n_samples, n_labels)
+        As in `refine`.
 
     Returns
     -------
@@ -200,8 +206,12 @@ def hardest(tables: Tables, X: sp.csr_matrix, targets: sp.csr_matrix) -> IntArra
 
     Parameters
     ----------
-    tables, X, targets
-        As in `refine`.
+    tables : Tables
+        The student.
+    X : csr_matrix of shape (n_rows, n_features)
+        Rows.
+    targets : csr_matrix of shape (n_rows, n_labels)
+        Its entries are the rows' own labels.
 
     Returns
     -------

@@ -128,7 +128,7 @@ class DistillationRetriever(
         Rows of a step.
     max_iter : int or "auto", default="auto"
         Passes over the rows. "auto": ten, fewer where these are more than 6,000 steps,
-        but three at least.
+        but two at least.
     learning_rate_init : float, default=0.05
         Step size at the start; it decreases linearly to zero.
     dropout : float, default=0.7

@@ -30,7 +30,7 @@ FULL_LABELS = 4096
 #: Beyond, so many are drawn for each batch.
 DEFAULT_NEGATIVES = 1024
 #: ``max_iter="auto"``: so many steps, in no fewer and no more passes over the rows.
-AUTO_STEPS, MIN_PASSES, MAX_PASSES = 6000, 3, 10
+AUTO_STEPS, MIN_PASSES, MAX_PASSES = 6000, 2, 10
 #: Length of the vectors of the sparse part: what is added to the logit of a label whose
 #: rows have the direction of the row.
 RESIDUAL_SCALE = 25.0
