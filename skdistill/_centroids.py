@@ -22,7 +22,7 @@ CHUNK_PAIRS = 2**16
 #: Features in the vectors of more labels than this share are kept dense: to add up rows
 #: of a table is then faster than to visit the labels one by one.
 DENSE_SHARE = 0.05
-#: Bytes that the dense part of a block of labels may have.
+#: Bytes that the dense part may have.
 DENSE_BYTES = 2**26
 
 
@@ -91,14 +91,15 @@ class LabelVectors:
         """
         key = block.start, block.stop
         if key not in self._blocks:
-            self._blocks[key] = _ByFeature.of(self.matrix[block], self._share)
+            n_dense = DENSE_BYTES // (self.matrix.dtype.itemsize * self.matrix.shape[0])
+            self._blocks[key] = _ByFeature.of(self.matrix[block], self._share, n_dense)
         return self._blocks[key].scores(unit)
 
     def some(self, labels: IntArray) -> LabelVectors:
         """Return the vectors of labels that are needed for a moment."""
         chosen = LabelVectors(self.matrix[labels], 1.0)
         whole = 0, len(labels)
-        chosen._blocks[whole] = _ByFeature.of(chosen.matrix, 1.0)
+        chosen._blocks[whole] = _ByFeature.of(chosen.matrix, 1.0, 0)
         return chosen
 
 
@@ -121,15 +122,15 @@ class _ByFeature:
     rest: sp.csr_matrix
 
     @classmethod
-    def of(cls, matrix: sp.csr_matrix, share: float) -> _ByFeature:
-        """Put vectors in order; the dense part has the most frequent features."""
+    def of(cls, matrix: sp.csr_matrix, share: float, n_dense: int) -> _ByFeature:
+        """Put vectors in order; up to so many frequent features are kept dense."""
         n_labels, n_features = matrix.shape
         rest = sp.csr_matrix(matrix.T)
         counts = np.diff(rest.indptr)
-        order = np.argsort(-counts, kind="stable")
-        order = order[: int(DENSE_BYTES // (matrix.dtype.itemsize * n_labels))]
-        common = np.sort(order[counts[order] > share * n_labels])
-        place = np.full(n_features, -1)
+        common = np.flatnonzero(counts > share * n_labels)
+        common = common[np.argsort(-counts[common], kind="stable")[:n_dense]]
+        common.sort()
+        place = np.full(n_features, -1, dtype=np.int32)
         place[common] = np.arange(len(common))
         dense = rest[common].toarray()
         if len(common):

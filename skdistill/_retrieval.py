@@ -122,8 +122,9 @@ class DistillationRetriever(
         Keep for each row those that score highest, so many. None: all.
     residual : int, default=200
         Features kept of the centroid of each label's rows, which is the sparse linear
-        part of the logits :math:`s\, x^\top c_j / |x|` with sparse X and a softmax; 0
-        leaves it out, as for students that are to be narrow.
+        part of the logits :math:`s\, x^\top c_j / |x|` with sparse X and a softmax; at
+        the end :math:`c_j` is refined on the wrong labels that score highest. 0 leaves
+        it out, as for students that are to be narrow.
     batch_size : int, default=256
         Rows of a step.
     max_iter : int or "auto", default="auto"

@@ -13,7 +13,7 @@ from skdistill._device import resolve_device
 from skdistill._embedding_stack import EmbeddingStack, RowAdagrad, StepSettings
 from skdistill._hidden_units import Hidden, pooling_scale
 from skdistill._negatives import make_proposal
-from skdistill._refinement import refine
+from skdistill._refinement import MAX_PAIRS, N_HARD, refine
 from skdistill._retrieval_batches import RetrievalSet
 from skdistill._retrieval_checkpoint import Checkpoint, State
 from skdistill._retrieval_memory import MemoryReport, Sizes, data_bytes, predict_memory
@@ -179,6 +179,8 @@ def memory_of(recipe: Recipe, rows: Rows, soft_entries: int) -> MemoryReport:
     item = np.dtype(recipe.item).itemsize
     n_matrices = 1 + (recipe.mixture.objective == "double" and soft_entries > 0)
     targets = int(n_matrices * n_samples * (per_row * 8 + 4))
+    sparse_part = _sparse_entries(recipe, rows)
+    n_pairs = min(MAX_PAIRS, n_entries + n_samples * N_HARD) if sparse_part else 0
     return predict_memory(
         Sizes(
             n_features=n_features,
@@ -190,7 +192,9 @@ def memory_of(recipe: Recipe, rows: Rows, soft_entries: int) -> MemoryReport:
             item=item,
             label_item=2 if recipe.dtype == "bfloat16" else item,
             data=data_bytes(rows.X, rows.indicator, rows.soft_labels) + targets,
-            sparse_part=_sparse_entries(recipe, rows),
+            sparse_part=sparse_part,
+            n_pairs=n_pairs,
+            pair_entries=n_pairs * rows.X.nnz // max(1, n_samples) if n_pairs else 0,
         )
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from skdistill import _top_k as top_k
+from skdistill._centroids import DENSE_BYTES
 from skdistill._embedding_stack import BLOCK_LOGITS, N_SHARDS, UPDATE_VALUES
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -36,6 +37,9 @@ class Sizes:
         Bytes of the training's own inputs and targets.
     sparse_part : int
         Entries of the sparse part, at most.
+    n_pairs, pair_entries : int, default=0
+        Pairs of a row and a label by which the sparse part is refined, and features in
+        them, at most.
     """
 
     n_features: int
@@ -48,6 +52,8 @@ class Sizes:
     label_item: int
     data: int
     sparse_part: int
+    n_pairs: int = 0
+    pair_entries: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,8 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
     present in a batch and b bytes a number, the parts are: tables ``b m d + b_L m L +
     b L``; the optimiser's sums ``b (d + 2 L)``; gradients ``2 b m C + b m f``;
     candidates ``b m C`` where they are fewer than the labels; blocks of logits; seven
-    times the sparse part; and 16 L for names and counts.
+    times the sparse part and what of it is kept dense; the pairs that refine it, and
+    twice seven times the sparse part to do so; and 16 L for names and counts.
 
     Parameters
     ----------
@@ -110,8 +117,16 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
             "logits": 8 * block * s.item + 3 * scored * 8,
             "names": 16 * s.n_labels,
             # Sums, vectors in training and in prediction, those also without common
-            # features, and copies on the way there.
-            "sparse part": 7 * 8 * s.sparse_part,
+            # features, and copies on the way there; three times the dense part.
+            "sparse part": (
+                7 * 8 * s.sparse_part + 3 * min(DENSE_BYTES, 80 * s.sparse_part)
+            ),
+            # Products twice, as chunks and together; vectors of L-BFGS, in float64.
+            "pairs": (
+                16 * s.pair_entries
+                + 40 * s.n_pairs
+                + (14 * 8 * s.sparse_part if s.n_pairs else 0)
+            ),
             # NumPy has no bfloat16: what is fitted is kept as float32.
             "fitted labels": (
                 s.n_labels * s.dim * s.item if s.label_item < s.item else 0
