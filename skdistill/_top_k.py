@@ -17,9 +17,9 @@ from skdistill._sparse_rows import keep_largest
 from skdistill._typing import FloatArray, IntArray
 
 #: Logits that are made at a time.
-BLOCK_LOGITS = 2**19
+BLOCK_LOGITS = 2**20
 #: Labels, at most, of a block of them.
-BLOCK_LABELS = 2**14
+BLOCK_LABELS = 2**12
 #: Rows, at most, that are scored at a time.
 BLOCK_ROWS = 512
 #: Hidden units that are sums.
