@@ -8,7 +8,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from joblib import cpu_count, effective_n_jobs
+from joblib import cpu_count, effective_n_jobs, parallel_config
 from numpy.typing import NDArray
 from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names, log_loss, make_scorer
@@ -77,9 +77,11 @@ class DistillationClassifierCV(StudentClassifier):
         As in :class:`DistillationClassifier`.
     cv : int, splitter, iterable or None, default=None
         Folds that the candidates are scored on; None is 5 stratified folds.
-    teacher_cv : int, splitter, "in-sample" or None, default=None
+    teacher_cv : int, splitter, "in-sample", "shared" or None, default=None
         Folds within the training rows of each of these, that soft labels are made by:
-        `cv` of :class:`DistillationClassifier`.
+        `cv` of :class:`DistillationClassifier`. "shared" takes the folds of `cv`
+        themselves, and fits the teacher once for each two of them: fewer fits, on
+        fewer rows.
     scoring : str or callable, default="neg_log_loss"
         A scorer on labels; larger is better.
     refit : bool, default=True
@@ -161,7 +163,7 @@ class DistillationClassifierCV(StudentClassifier):
         "teacher_cv": [
             Interval(Integral, 2, None, closed="left"),
             HasMethods(["split", "get_n_splits"]),
-            StrOptions({"in-sample"}),
+            StrOptions({"in-sample", "shared"}),
             None,
         ],
         "scoring": [StrOptions(set(get_scorer_names())), callable],
@@ -262,7 +264,8 @@ class DistillationClassifierCV(StudentClassifier):
             If teacher or student is nothing that can be one.
         ValueError
             If a candidate is outside its range, `student_grid` names no parameter of
-            the student, or the data or what the teacher returns is unusable.
+            the student, `cv` has folds that teachers cannot share, or the data or what
+            the teacher returns is unusable.
         """
         _raise_for_params(params, self, "fit")
         candidates = self._candidates(given=soft_labels is not None)
@@ -337,6 +340,10 @@ class DistillationClassifierCV(StudentClassifier):
             sequential_subtasks=False,
         )
         task.call_on_fit_task_begin(estimator=self, X=grid.rows.X, y=grid.rows.y)
+        if isinstance(self.teacher_cv, str) and self.teacher_cv == "shared":
+            # Threads, as below.
+            with parallel_config(backend="threading"):
+                grid.share_teachers(folds, effective_n_jobs(self.n_jobs))
         results: list[FoldResult] = []
         for group in self._groups(grid, folds):
             results += self._score_group(grid, group, len(results), task)
@@ -367,7 +374,7 @@ class DistillationClassifierCV(StudentClassifier):
         def work(i: int, train: IntArray, test: IntArray) -> Any:
             fold = task.subcontext(task_name="fold", task_id=first + i)
             fold.call_on_fit_task_begin(**data)
-            prepared = grid.prepare(train, test)
+            prepared = grid.prepare(first + i, train, test)
             result = prepared if joined else grid.train([prepared], n_threads)[0]
             fold.call_on_fit_task_end(**data)
             return result

@@ -15,6 +15,9 @@ from sklearn.utils.validation import _check_method_params
 
 from skdistill._calibration import fit_temperature
 from skdistill._candidates import Candidate
+from skdistill._folds import Folds
+from skdistill._nested import FoldProba, enough_to_nest, nested_proba
+from skdistill._scoring import is_frozen
 from skdistill._soft_labels import (
     LabelledRows,
     Stage,
@@ -93,6 +96,8 @@ class Grid:
         self.teacher_split_params = routed["teacher_splitter"]
         self.score_params = self._score_params(routed["scorer"])
         self._stage = Stage(self.teacher, search.teacher_cv, search.memory, None)
+        self._shared: list[FoldProba] = []
+        self._seconds_of_shared = 0.0
 
     def _score_params(self, routed: dict[str, Any]) -> dict[str, Any]:
         """Return what the scorer takes: as in GridSearchCV, weights without routing."""
@@ -110,6 +115,29 @@ class Grid:
         )
         return self._stage, self.rows.take(train).labelled(fit_params, split_params)
 
+    def share_teachers(self, folds: Folds, n_jobs: int) -> None:
+        """Let pairs of folds share the teachers of their students, if any is needed."""
+        labels_only = all(candidate.mixing_weight == 0 for candidate in self.candidates)
+        if labels_only or self.soft_labels is not None or is_frozen(self.teacher):
+            return
+        start = time.perf_counter()
+        _, labelled = self.stage(np.arange(len(self.rows.y)))
+        present = [
+            (_present(train, labelled), _present(test, labelled))
+            for train, test in folds
+        ]
+        _check_shareable(present, labelled)
+        self._shared = nested_proba(
+            replace(self._stage, n_jobs=n_jobs),
+            labelled,
+            present,
+            range(len(folds)),
+            [[] for _ in folds],
+            out_of_fold=True,
+        )
+        self._shared_folds = present
+        self._seconds_of_shared = (time.perf_counter() - start) / len(folds)
+
     def proba(
         self,
         stage: Stage,
@@ -122,6 +150,12 @@ class Grid:
             return None
         if self.soft_labels is not None:
             return self.soft_labels[train[self.rows.present()[train]]]
+        if self._shared:
+            # Of all rows: each by the teacher that has not seen its fold.
+            proba = np.empty((len(labelled.y), len(labelled.classes)))
+            for (_, test), scored in zip(self._shared_folds, self._shared, strict=True):
+                proba[test] = scored.test
+            return proba
         return own_row_proba(stage, labelled)
 
     def problem(self, labelled: LabelledRows, rows: TrainingRows) -> Problem:
@@ -164,12 +198,15 @@ class Grid:
         """Return an unfitted student with the parameters of a candidate."""
         return self.student._with(self.settings[candidate.student])
 
-    def prepare(self, train: IntArray, test: IntArray) -> Fold:
-        """Make the objectives of all candidates on some rows."""
-        start = time.perf_counter()
+    def prepare(self, fold: int, train: IntArray, test: IntArray) -> Fold:
+        """Make the objectives of all candidates on the training rows of a fold."""
+        start = time.perf_counter() - self._seconds_of_shared
         rows = self.rows.take(train)
         stage, labelled = self.stage(train)
-        proba = self.proba(stage, labelled, train, self.candidates)
+        if self._shared:
+            proba = self._shared[fold].out_of_fold
+        else:
+            proba = self.proba(stage, labelled, train, self.candidates)
         problem = self.problem(labelled, rows)
         tasks, temperatures = {}, {}
         # With mixing weight 0 all temperatures are one and the same student. Settings
@@ -220,3 +257,29 @@ class Grid:
         """Return what the objectives of a fold of so many rows take."""
         n_students = len({candidate.key for candidate in self.candidates})
         return 8 * n_students * n_rows * len(self.rows.classes)
+
+
+def _present(rows: IntArray, labelled: LabelledRows) -> IntArray:
+    """Return the positions of some rows among those of positive weight."""
+    position = labelled.position[rows]
+    present: IntArray = position[position >= 0]
+    return present
+
+
+def _check_shareable(folds: Folds, labelled: LabelledRows) -> None:
+    """Raise unless each row is in one test fold, and teachers need no two of them."""
+    n_rows = len(labelled.codes)
+    tests = np.concatenate([test for _, test in folds])
+    apart = all(len(np.intersect1d(*fold)) == 0 for fold in folds)
+    if not apart or sorted(tests) != list(range(n_rows)):
+        raise ValueError(
+            "teacher_cv='shared' needs a cv that puts each row into exactly one test "
+            "fold, and into no training part of that fold. Use a number for "
+            "teacher_cv, or another cv."
+        )
+    if not enough_to_nest(folds, labelled.codes):
+        raise ValueError(
+            "teacher_cv='shared' fits teachers without two of the folds of cv, and "
+            "needs at least 3 folds, and two classes in what is left; cv has "
+            f"{len(folds)} folds. Use a number for teacher_cv, or more folds."
+        )

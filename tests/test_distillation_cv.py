@@ -18,6 +18,7 @@ from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
     KFold,
+    ShuffleSplit,
     StratifiedKFold,
     cross_val_score,
 )
@@ -441,6 +442,87 @@ def test_a_teacher_that_memorises_knows_nothing(two_classes):
         students[teacher_cv] = search.score(X, y)
     assert students["in-sample"] == 1.0
     assert students[3] < 0.7
+
+
+def test_pairs_of_folds_share_teachers_that_have_seen_neither(
+    three_classes, monkeypatch
+):
+    """Against one teacher a pair, fitted here."""
+    X, y = three_classes
+    weight = np.where(np.arange(len(y)) % 7 == 0, 0.0, 1.5)
+    folds = list(StratifiedKFold(4, shuffle=True, random_state=0).split(X, y))
+    problems = []
+    fit_tasks = EstimatorStudent._fit_tasks
+
+    def log(self, tasks, n_threads=1):
+        problems.append([task.problem for task in tasks])
+        return fit_tasks(self, tasks, n_threads)
+
+    monkeypatch.setattr(EstimatorStudent, "_fit_tasks", log)
+    search = make_search(
+        LogisticRegression(), cv=folds, teacher_cv="shared", mixing_weights=[1.0]
+    ).set_params(temperatures=[1.0])
+    search.fit(X, y, sample_weight=weight)
+    present = weight > 0
+    by_fold = np.empty((len(y), 3))
+    for k, (train, test) in enumerate(folds):
+        ((problem,), expected) = problems[k], np.empty((len(y), 3))
+        rows = train[present[train]]
+        for j, (other_train, other_test) in enumerate(folds):
+            if j != k:
+                both = np.intersect1d(rows, other_train)
+                teacher = LogisticRegression().fit(X[both], y[both], weight[both])
+                expected[other_test] = teacher.predict_proba(X[other_test])
+        assert_array_equal(problem.X, X[rows])
+        ((targets, _),) = problem.terms
+        assert_allclose(targets, expected[rows], rtol=0, atol=1e-12)
+        teacher = LogisticRegression().fit(X[rows], y[rows], weight[rows])
+        by_fold[test] = teacher.predict_proba(X[test])
+    alone = EstimatorStudent(TREE).fit(X, y, weight, soft_labels=by_fold)
+    assert_allclose(search.predict_proba(X), alone.predict_proba(X), atol=1e-12)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_shared_teachers_are_few(n_jobs, fit_log, three_classes):
+    X, y = three_classes
+    search = make_search(
+        LoggedTeacher(fit_log), MLP, cv=5, teacher_cv="shared", n_jobs=n_jobs
+    ).fit(X, y)
+    assert n_fits(fit_log) == 10 + 5
+    assert (search.cv_results_["mean_fit_time"] > 0).all()
+    one = clone(search).set_params(n_jobs=None).fit(X, y)
+    assert_array_equal(search.scores_, one.scores_)
+
+
+@pytest.mark.parametrize("case", ["soft labels", "frozen", "labels alone"])
+def test_nothing_is_shared_where_nothing_is_fitted(
+    case, fit_log, three_classes, soft_labels
+):
+    X, y = three_classes
+    teacher = LoggedTeacher(fit_log)
+    params = {"mixing_weights": [0.0]} if case == "labels alone" else {}
+    if case == "frozen":
+        teacher = FrozenEstimator(teacher.fit(X, y))
+    search = make_search(teacher, teacher_cv="shared", **params)
+    fit_params = {"soft_labels": soft_labels} if case == "soft labels" else {}
+    search.fit(X, y, **fit_params)
+    assert n_fits(fit_log) == (1 if case == "frozen" else 0)
+    apart = clone(search).set_params(teacher_cv=3).fit(X, y, **fit_params)
+    assert_array_equal(search.scores_, apart.scores_)
+
+
+@pytest.mark.parametrize(
+    ("cv", "message"),
+    [
+        (2, "at least 3 folds.*cv has 2"),
+        (ShuffleSplit(4, random_state=0), "exactly one test fold"),
+        ([(np.arange(120), np.arange(120))], "no training part of that fold"),
+    ],
+)
+def test_folds_that_cannot_share_teachers_are_refused(cv, message, refused):
+    refused(
+        ValueError, "teacher_cv='shared'", f"(?s){message}", cv=cv, teacher_cv="shared"
+    )
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])

@@ -4,7 +4,8 @@ A grid of 5 temperatures x 5 mixing weights, scored on 5 folds, with a forest as
 teacher and a network of 64 hidden units as the student. Within each fold the teacher is
 cross-fitted on 5 more. Compared are
 
-- DistillationClassifierCV: the teacher once a fold, the students of a fold as stacks;
+- DistillationClassifierCV: the teacher once a fold, the students as stacks; with
+  teacher_cv="shared" a teacher for each two folds, and so other soft labels;
 - GridSearchCV over DistillationClassifier with `memory`: the teacher once a fold and
   once more for the refit, the students one after the other;
 - the same without `memory`: the teacher once a candidate and fold. A few candidates are
@@ -43,6 +44,7 @@ TEMPERATURES = (0.5, 0.7, 1.0, 2.0, 4.0)
 MIXING_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WIDTH = 64
 BATCH_SIZE = 128
+SHARED = 'the same, teacher_cv="shared"'
 
 
 class Task:
@@ -53,7 +55,7 @@ class Task:
     ) -> None:
         self.X, self.y = _bench.classification(n_samples, 20, 4, flip_y=0.2)
         self.epochs = epochs
-        self.n_folds = 2 if tiny else 5
+        self.n_folds = 3 if tiny else 5
         self.temperatures = (1.0,) if tiny else TEMPERATURES
         self.mixing_weights = (0.0, 0.5) if tiny else MIXING_WEIGHTS
         self.candidates = list(product(self.temperatures, self.mixing_weights))
@@ -86,14 +88,16 @@ class Task:
 # -- the searches: each returns the candidates' mean scores --------------------------
 
 
-def by_stacks(task: Task, n_jobs: int | None) -> dict[Candidate, float]:
+def by_stacks(
+    task: Task, n_jobs: int | None, *, shared: bool = False
+) -> dict[Candidate, float]:
     search = DistillationClassifierCV(
         task.teacher,
         task.student,
         temperatures=task.temperatures,
         mixing_weights=task.mixing_weights,
         cv=task.n_folds,
-        teacher_cv=task.n_folds,
+        teacher_cv="shared" if shared else task.n_folds,
         n_jobs=n_jobs,
     ).fit(task.X, task.y)
     scores = search.cv_results_["mean_test_score"]
@@ -202,6 +206,7 @@ def teachers_alone(task: Task) -> None:
 def searches(task: Task, *, two_jobs: bool) -> dict[str, Callable[[], Any]]:
     methods: dict[str, Callable[[], Any]] = {
         "DistillationClassifierCV": lambda: by_stacks(task, None),
+        SHARED: lambda: by_stacks(task, None, shared=True),
         "GridSearchCV, memory": lambda: by_grid_search(
             task, task.candidates, cached=True
         ),
@@ -209,6 +214,7 @@ def searches(task: Task, *, two_jobs: bool) -> dict[str, Callable[[], Any]]:
     }
     if two_jobs:
         methods["DistillationClassifierCV, n_jobs=2"] = lambda: by_stacks(task, 2)
+        methods[f"{SHARED}, n_jobs=2"] = lambda: by_stacks(task, 2, shared=True)
         methods["GridSearchCV, memory, n_jobs=2"] = lambda: by_grid_search(
             task, task.candidates, cached=True, n_jobs=2
         )
