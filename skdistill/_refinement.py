@@ -11,6 +11,7 @@ as to minimise over the rows i, their labels and the wrong labels of the largest
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -175,30 +176,53 @@ def make_pairs(
     with ThreadPoolExecutor(N_THREADS) as pool:
         chunks = list(row_chunks(n_rows, n_labels))
         found = pool.map(lambda c: hardest(tables, X[c], targets[c]), chunks)
-        hard = np.vstack(list(found))
-        rows = np.append(
-            np.repeat(np.arange(n_rows), np.diff(targets.indptr)),
-            np.repeat(np.arange(n_rows), hard.shape[1]),
-        )
-        labels = np.append(targets.indices, hard.ravel())
-        target = np.append(targets.data, np.zeros(hard.size, np.float32))
-        order = np.argsort(rows, kind="stable")
-        order = order[labels[order] >= 0]
-        rows, labels, target = rows[order], labels[order], target[order]
-        ends = range(0, len(rows) + CHUNK_PAIRS, CHUNK_PAIRS)
-        parts = list(
-            pool.map(
-                lambda e: _logits(tables, X, rows[slice(*e)], labels[slice(*e)]),
-                pairwise(ends),
-            )
-        )
-    products = sp.csr_matrix(sp.vstack([part for part, _ in parts]))
-    offset = np.concatenate([part for _, part in parts])
+        rows, labels, target = _listed(targets, np.vstack(list(found)))
+        ends = pairwise(range(0, len(rows) + CHUNK_PAIRS, CHUNK_PAIRS))
+        places = [slice(start, stop) for start, stop in ends]
+        parts = pool.map(lambda p: _logits(tables, X, rows[p], labels[p]), places)
+        products, offset = _joined(parts)
     known, left_out = _looked_up(own, rows, labels)
     assert tables.residual is not None
     with_row = products @ tables.residual.matrix.data
     offset[known] += left_out - with_row[known]
     return Pairs(products, offset, target, np.searchsorted(rows, np.arange(n_rows)))
+
+
+def _listed(
+    targets: sp.csr_matrix, hard: IntArray
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return rows, labels and targets of all pairs, row by row."""
+    n_rows = targets.shape[0]
+    every = np.arange(n_rows, dtype=np.int32)
+    rows = np.append(
+        np.repeat(every, np.diff(targets.indptr)), np.repeat(every, hard.shape[1])
+    )
+    labels = np.append(targets.indices.astype(np.int32), hard.ravel())
+    target = np.append(targets.data, np.zeros(hard.size, np.float32))
+    order = np.argsort(rows, kind="stable")
+    order = order[labels[order] >= 0]
+    return rows[order], labels[order], target[order]
+
+
+def _joined(
+    parts: Iterable[tuple[sp.csr_matrix, FloatArray]],
+) -> tuple[sp.csr_matrix, FloatArray]:
+    """Stack matrices and join arrays; `scipy.sparse.vstack` would hold all twice."""
+    data, indices, counts, offset = [], [], [], []
+    n_entries = 0
+    for matrix, part in parts:
+        data.append(matrix.data)
+        indices.append(matrix.indices)
+        counts.append(np.diff(matrix.indptr))
+        offset.append(part)
+        n_entries = matrix.shape[1]
+    ends = np.append(0, np.cumsum(np.concatenate(counts)))
+    joined = np.concatenate(data)
+    data.clear()
+    entries = joined, np.concatenate(indices), ends
+    indices.clear()
+    shape = (len(ends) - 1, n_entries)
+    return sp.csr_matrix(entries, shape=shape), np.concatenate(offset)
 
 
 def hardest(tables: Tables, X: sp.csr_matrix, targets: sp.csr_matrix) -> IntArray:
@@ -230,7 +254,8 @@ def hardest(tables: Tables, X: sp.csr_matrix, targets: sp.csr_matrix) -> IntArra
         labels = np.hstack([labels, found + block.start])
         best = np.hstack([best, values])
     kept, best = largest(best, min(N_HARD, best.shape[1]))
-    return np.where(best > -np.inf, np.take_along_axis(labels, kept, axis=1), -1)
+    found = np.take_along_axis(labels, kept, axis=1)
+    return np.where(best > -np.inf, found, -1).astype(np.int32)
 
 
 def _logits(
@@ -274,7 +299,7 @@ def _looked_up(
     keys = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * n
     keys += matrix.indices
     order = np.argsort(keys)
-    asked = rows * n + columns
+    asked = rows.astype(np.int64) * n + columns
     place = np.searchsorted(keys, asked, sorter=order)
     place = order[np.minimum(place, len(order) - 1)] if len(order) else place[:0]
     found = np.flatnonzero(keys[place] == asked) if len(order) else place

@@ -386,6 +386,8 @@ def our_row(data: Data, soft_labels: Any, params: dict[str, Any]) -> dict[str, f
 
 def ensemble(args: argparse.Namespace, folder: Path, folds: int) -> Any:
     """Return the mean of the libraries' scores, None where one is missing."""
+    if not set(ENSEMBLE) <= set(args.peers):
+        return None
     paths = [run_peer(peer, args, folder, folds=folds) for peer in ENSEMBLE]
     if any(path is None for path in paths):
         return None
