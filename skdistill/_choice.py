@@ -27,6 +27,7 @@ from skdistill.students._base import (
     label_terms,
     objective_terms,
 )
+from skdistill.students._class_weight import reweighted_proba
 from skdistill.students._linear import LinearStudent
 
 #: Where soft labels come from.
@@ -141,11 +142,14 @@ class Recipe:
         Their weights.
     student_temperature : float or "same"
         Temperature of the student's logits in the soft term.
+    class_weight : ndarray of shape (n_classes,) or None
+        Weights of the classes, in the objectives and where they are judged.
     """
 
     labelled: LabelledRows
     weight: FloatArray
     student_temperature: float | str
+    class_weight: FloatArray | None = None
 
     def problems(
         self, candidates: Sequence[Candidate], material: Material
@@ -175,6 +179,7 @@ class Recipe:
             np.concatenate(weights),
             (),
             labelled=np.arange(len(rows)),
+            class_weight=self.class_weight,
         )
         return problem, [self._terms(c, material, codes, extra) for c in candidates]
 
@@ -200,6 +205,28 @@ class Recipe:
             material.proba[candidate.source],
             sample_weight=self.weight[rows],
         )
+
+    def judged_weight(self, rows: IntArray) -> FloatArray:
+        """Return the weights of rows that candidates are judged by."""
+        weight = self.weight[rows]
+        if self.class_weight is None:
+            return weight
+        return weight * self.class_weight[self.labelled.codes[rows]]
+
+    def teacher_loss(self, rows: IntArray, proba: FloatArray) -> FloatArray:
+        """Return the rows' losses by a teacher, at its best temperature.
+
+        Where classes have weights it is asked, as the student is, for the
+        probabilities at which the weighted log-loss is lowest.
+        """
+        codes = self.labelled.codes[rows]
+        temperature = fit_temperature(codes, proba, sample_weight=self.weight[rows])
+        losses = [
+            row_log_loss(codes, reweighted_proba(p, self.class_weight))
+            for p in (proba, temper_proba(proba, temperature))
+        ]
+        weight = self.judged_weight(rows)
+        return min(losses, key=lambda loss: float(loss @ weight))
 
     def _terms(
         self,
@@ -239,7 +266,7 @@ class Judgement:
     hit : ndarray of shape (n_candidates, n_judged)
         Whether the most probable class is the label.
     weight : ndarray of shape (n_judged,)
-        Weights of the rows.
+        Weights of the rows, those of their classes included.
     fold : ndarray of shape (n_judged,)
         Which of the folds judged by they are in.
     """
@@ -294,7 +321,7 @@ def judge(
     losses, hits = zip(*results, strict=True)
     tests = [test for _, test in folds]
     fold = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
-    weight = recipe.weight[np.concatenate(tests)]
+    weight = recipe.judged_weight(np.concatenate(tests))
     return Judgement(np.hstack(losses), np.hstack(hits), weight, fold)
 
 

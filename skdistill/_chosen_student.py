@@ -14,7 +14,7 @@ from skdistill._decision import Outcome, decide
 from skdistill._material import Supply
 from skdistill._one_student import Given, OneStudentMixin
 from skdistill._soft_labels import TrainingRows
-from skdistill._typing import InputLike
+from skdistill._typing import FloatArray, InputLike
 from skdistill.augmentation import munge
 from skdistill.students._base import BaseStudent
 
@@ -24,6 +24,8 @@ class ChosenStudentMixin(OneStudentMixin):
 
     student_temperature: float | str
     augmentation: Any
+    # Of the estimator.
+    _class_weights: Callable[[], FloatArray | None]
 
     def _fit_chosen(
         self,
@@ -41,7 +43,12 @@ class ChosenStudentMixin(OneStudentMixin):
         supply = self._supply(rows, given, params)
         weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
         weight = weight[rows.present()]
-        recipe = Recipe(supply.labelled, weight, self.student_temperature)
+        recipe = Recipe(
+            supply.labelled,
+            weight,
+            self.student_temperature,
+            self._class_weights(),
+        )
         task = context.subcontext(task_name="choice")
         task.call_on_fit_task_begin(**data)
         outcome = self._decide(student, recipe, supply)
@@ -88,7 +95,9 @@ class ChosenStudentMixin(OneStudentMixin):
         if best == ON_LABELS:
             # Exactly as without a teacher.
             self.temperature_ = 1.0
-            student.fit(rows.X, rows.y, sample_weight=rows.weight)
+            student._fit_distillation(
+                rows.X, rows.y, rows.weight, None, 0.0, 1.0, recipe.class_weight
+            )
             return
         material = supply.everything(best)
         self.temperature_ = recipe.temperature(best, material)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from skdistill._calibration import fit_temperature
 from skdistill._choice import (
     ON_LABELS,
     Candidate,
@@ -18,11 +17,9 @@ from skdistill._choice import (
     choose,
     gains,
     judge,
-    row_log_loss,
 )
 from skdistill._material import Supply
 from skdistill._typing import FloatArray, IntArray
-from skdistill.losses import temper_proba
 from skdistill.students._base import BaseStudent
 
 #: A teacher has diverged if its log-loss is this many times that of the frequencies.
@@ -94,7 +91,7 @@ def decide(
     tests = np.concatenate([test for _, test in folds])
     report = _Report(
         judgement.loss[0],
-        _best_loss(recipe.labelled.codes[tests], supply.teacher_proba(), judgement),
+        recipe.teacher_loss(tests, supply.teacher_proba()),
         recipe.labelled.codes[tests],
         judgement.weight,
         judgement.fold,
@@ -102,13 +99,6 @@ def decide(
     )
     report.warn(supply.teacher_name, helped=best > 0)
     return Outcome(candidates[best], _table(candidates, judgement, best))
-
-
-def _best_loss(codes: IntArray, proba: FloatArray, judgement: Judgement) -> FloatArray:
-    """Return the rows' losses by the teacher at its best temperature."""
-    temperature = fit_temperature(codes, proba, sample_weight=judgement.weight)
-    losses = [row_log_loss(codes, p) for p in (proba, temper_proba(proba, temperature))]
-    return min(losses, key=lambda loss: float(loss @ judgement.weight))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from skdistill._typing import FloatArray, InputLike
 from skdistill._validation import keep_fitted_on_failure
 from skdistill.students import MLPStudent
 from skdistill.students._base import BaseStudent, mix_targets
+from skdistill.students._class_weight import CLASS_WEIGHT_CONSTRAINT, class_weights
 from skdistill.students._resolve import as_student
 
 
@@ -47,6 +48,7 @@ class StudentClassifier(
 
     student: Any
     student_temperature: float | str
+    class_weight: Any
     keep_teacher: bool
     student_: BaseStudent
 
@@ -58,6 +60,7 @@ class StudentClassifier(
             Interval(Real, 0, np.inf, closed="neither"),
             StrOptions({"same"}),
         ],
+        "class_weight": CLASS_WEIGHT_CONSTRAINT,
         "keep_teacher": ["boolean"],
     }
 
@@ -90,6 +93,14 @@ class StudentClassifier(
                 "student_temperature=1.0."
             )
         return student
+
+    def _set_class_weights(self, rows: TrainingRows) -> None:
+        weights = class_weights(self.class_weight, rows.classes, rows.y, rows.weight)
+        self.class_weight_ = np.ones(len(rows.classes)) if weights is None else weights
+
+    def _class_weights(self) -> FloatArray | None:
+        """Return the weights of the classes; None where there are none."""
+        return None if self.class_weight is None else self.class_weight_
 
     def _fitted_student(self) -> BaseStudent:
         check_is_fitted(self)
@@ -215,6 +226,13 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         Temperature S of the student's logits in the soft term. 1 is the form of [1]_;
         "same" is S = T, the form of [3]_. Other values than 1 need a student trained on
         cross-entropy: LinearStudent, MLPStudent, ModuleStudent.
+    class_weight : dict, "balanced" or None, default=None
+        Weights :math:`v_c` of the classes, as in scikit-learn: a label counts
+        :math:`v_{y_i}` times; a soft label as what is expected of that, with
+        :math:`v_c p_{ic}` for each class. The teacher is not weighted: its
+        probabilities stay those of the labels. The student's are those of a population
+        whose classes are so weighted; divided by ``class_weight_`` and normalised they
+        are those of the labels again. "auto" judges by the weighted log-loss.
     augmentation : callable, "munge" or None, default=None
         Makes synthetic rows that the teacher, fitted on all rows, labels; they enter
         the soft term as those of `X_unlabeled` do. A function of
@@ -250,6 +268,8 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         The temperature used.
     mixing_weight_ : float
         The mixing weight used.
+    class_weight_ : ndarray of shape (n_classes,)
+        Weights of the classes; ones without `class_weight`.
     candidates_ : dict of ndarray
         With ``mixing_weight="auto"``, one entry a candidate, labels alone first:
         "source" of its soft labels, "mixing_weight", "temperature", whether it is
@@ -306,6 +326,7 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         temperature: float | str | None = None,
         mixing_weight: float | str = "auto",
         student_temperature: float | str = 1.0,
+        class_weight: Any = None,
         augmentation: Any = None,
         cv: Any = None,
         memory: Any = None,
@@ -318,6 +339,7 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         self.temperature = temperature
         self.mixing_weight = mixing_weight
         self.student_temperature = student_temperature
+        self.class_weight = class_weight
         self.augmentation = augmentation
         self.cv = cv
         self.memory = memory
@@ -382,6 +404,7 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         auto = self.mixing_weight == "auto"
         student = self._new_student([self._setting()])
         rows = self._check_rows(X, y, sample_weight)
+        self._set_class_weights(rows)
         given = self._check_given(rows, soft_labels, X_unlabeled, soft_labels_unlabeled)
         if auto:
             self._fit_chosen(student, rows, given, params)
@@ -406,19 +429,24 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         given: Given,
         pool: FloatArray | None,
     ) -> None:
+        weights = self._class_weights()
         if soft is None:
-            student.fit(rows.X, rows.y, sample_weight=rows.weight)
+            student._fit_distillation(
+                rows.X, rows.y, rows.weight, None, 0.0, 1.0, weights
+            )
             return
         rows, soft, mixing = self._with_pool(rows, soft, given, pool)
         same = self.student_temperature == "same"
         temperature = self.temperature_ if same else self.student_temperature
         if temperature != 1.0:
             student._fit_distillation(
-                rows.X, rows.y, rows.weight, soft, mixing, temperature
+                rows.X, rows.y, rows.weight, soft, mixing, temperature, weights
             )
             return
         targets = mix_targets(rows.codes, soft, mixing)
-        student.fit(rows.X, rows.y, sample_weight=rows.weight, soft_labels=targets)
+        student._fit_distillation(
+            rows.X, rows.y, rows.weight, targets, 1.0, 1.0, weights
+        )
 
 
 def _student_name(student: BaseStudent) -> str:

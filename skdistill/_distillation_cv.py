@@ -75,6 +75,8 @@ class DistillationClassifierCV(StudentClassifier):
         `learning_rate_init`, `weight_decay` and `random_state`.
     student_temperature : float or "same", default=1.0
         As in :class:`DistillationClassifier`.
+    class_weight : dict, "balanced" or None, default=None
+        As in :class:`DistillationClassifier`; "balanced" is that of the training rows.
     cv : int, splitter, iterable or None, default=None
         Folds that the candidates are scored on; None is 5 stratified folds.
     teacher_cv : int, splitter, "in-sample", "shared" or None, default=None
@@ -83,7 +85,8 @@ class DistillationClassifierCV(StudentClassifier):
         themselves, and fits the teacher once for each two of them: fewer fits, on
         fewer rows.
     scoring : str or callable, default="neg_log_loss"
-        A scorer on labels; larger is better.
+        A scorer on labels; larger is better. With `class_weight`, "neg_log_loss" is
+        weighted by it, as the objective is; others are taken as they are.
     refit : bool, default=True
         Whether to train a student on all rows with the best candidate. Needed to
         predict.
@@ -124,6 +127,8 @@ class DistillationClassifierCV(StudentClassifier):
         The temperature used in the refit, or the median over the folds without one.
     mixing_weight_ : float
         The mixing weight chosen.
+    class_weight_ : ndarray of shape (n_classes,)
+        Weights of the classes, of all rows; ones without `class_weight`.
     student_ : student
         The student trained on all rows, if `refit`.
     teacher_ : estimator
@@ -181,6 +186,7 @@ class DistillationClassifierCV(StudentClassifier):
         mixing_weights: Any = (0.0, 0.25, 0.5, 0.75, 1.0),
         student_grid: Any = None,
         student_temperature: float | str = 1.0,
+        class_weight: Any = None,
         cv: Any = None,
         teacher_cv: Any = None,
         scoring: Any = "neg_log_loss",
@@ -197,6 +203,7 @@ class DistillationClassifierCV(StudentClassifier):
         self.mixing_weights = mixing_weights
         self.student_grid = student_grid
         self.student_temperature = student_temperature
+        self.class_weight = class_weight
         self.cv = cv
         self.teacher_cv = teacher_cv
         self.scoring = scoring
@@ -283,6 +290,7 @@ class DistillationClassifierCV(StudentClassifier):
                 name="soft_labels",
             )
         student._check_task(X, len(rows.classes))
+        self._set_class_weights(rows)
         for name in ("student_", "teacher_"):
             self.__dict__.pop(name, None)
         grid = Grid(self, student, settings, candidates, rows, soft_labels, params)

@@ -35,6 +35,7 @@ from skdistill.students._base import (
     mix_targets,
     objective_terms,
 )
+from skdistill.students._class_weight import class_weights
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Fold:
         Each student's, by the key of its candidates.
     temperatures : dict of tuple to float
         Their temperatures, as numbers.
+    class_weight : ndarray of shape (n_classes,) or None
+        Weights of the classes, those of its training rows.
     seconds : float
         What it took so far.
     """
@@ -66,6 +69,7 @@ class Fold:
     test: IntArray
     tasks: dict[Any, Task]
     temperatures: dict[Any, float]
+    class_weight: FloatArray | None
     seconds: float
 
 
@@ -88,6 +92,8 @@ class Grid:
         self.rows = rows
         self.soft_labels = soft_labels
         self.student_temperature = search.student_temperature
+        self.class_weight = search.class_weight
+        self.scored_by_loss = search.scoring == "neg_log_loss"
         self.scorer = search._scorer(rows.classes)
         self.teacher = search._resolved_teacher()
         routed = search._routed(self.teacher, rows, params)
@@ -164,7 +170,15 @@ class Grid:
         weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
         weight = weight[present]
         return Problem(
-            labelled.X, labelled.y, labelled.codes, labelled.classes, weight, ()
+            labelled.X,
+            labelled.y,
+            labelled.codes,
+            labelled.classes,
+            weight,
+            (),
+            class_weight=class_weights(
+                self.class_weight, labelled.classes, labelled.y, weight
+            ),
         )
 
     def objective(
@@ -218,7 +232,8 @@ class Grid:
                 temperatures[key], terms = found
                 params = self.settings[candidate.student]
                 tasks[key] = Task(replace(problem, terms=terms), params)
-        return Fold(test, tasks, temperatures, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Fold(test, tasks, temperatures, problem.class_weight, seconds)
 
     def train(self, folds: Sequence[Fold], n_threads: int) -> list[FoldResult]:
         """Train the students of some folds together, and score them."""
@@ -232,14 +247,25 @@ class Grid:
             results.append(self._scored(fold, trained, fold.seconds + seconds))
         return results
 
+    def _test_params(
+        self, test: IntArray, weights: FloatArray | None
+    ) -> dict[str, Any]:
+        """Return the scorer's arguments; the log-loss is weighted as the objective."""
+        params = _check_method_params(
+            self.rows.X, params=self.score_params, indices=test
+        )
+        if weights is None or not self.scored_by_loss:
+            return params
+        given = params.get("sample_weight")
+        weight = weights[self.rows.codes[test]]
+        return {**params, "sample_weight": weight if given is None else weight * given}
+
     def _scored(
         self, fold: Fold, students: dict[Any, BaseStudent], seconds: float
     ) -> FoldResult:
         X_test = _safe_indexing(self.rows.X, fold.test)
         y_test = self.rows.y[fold.test]
-        params = _check_method_params(
-            self.rows.X, params=self.score_params, indices=fold.test
-        )
+        params = self._test_params(fold.test, fold.class_weight)
         scores, times = {}, {}
         for key, student in students.items():
             start = time.perf_counter()

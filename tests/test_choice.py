@@ -357,9 +357,15 @@ def test_a_chosen_student_is_the_one_that_a_fixed_weight_trains():
 
 
 @pytest.mark.parametrize(
-    ("mixing_weight", "student_temperature"), [(0.7, 1.0), (0.7, 2.0), (1.0, 2.0)]
+    ("mixing_weight", "student_temperature", "class_weight"),
+    [
+        (0.7, 1.0, None),
+        (0.7, 2.0, None),
+        (1.0, 2.0, None),
+        (0.7, 1.0, np.array([1.0, 3.0, 9.0])),
+    ],
 )
-def test_networks_stop_by_labels(mixing_weight, student_temperature):
+def test_networks_stop_by_labels(mixing_weight, student_temperature, class_weight):
     """What is held out is labelled rows only, and their log-loss decides."""
     X, y, X_new, _ = noisy(300)
     soft = np.random.default_rng(0).dirichlet(np.ones(3), 400)
@@ -372,6 +378,7 @@ def test_networks_stop_by_labels(mixing_weight, student_temperature):
         np.ones(400),
         objective_terms(codes, soft, mixing_weight, student_temperature),
         labelled=np.arange(300),
+        class_weight=class_weight,
     )
     student = MLPStudent(
         (8,), early_stopping=True, validation_fraction=0.2, max_iter=9, random_state=0
@@ -382,9 +389,11 @@ def test_networks_stop_by_labels(mixing_weight, student_temperature):
     held_out = student._held_out_rows(problem, rng)
     assert len(held_out) == 60
     assert held_out.max() < 300
+    losses = loss(student, problem.X[held_out], codes[held_out])
+    weight = None if class_weight is None else class_weight[codes[held_out]]
     assert_allclose(
         -student.best_validation_score_,
-        loss(student, problem.X[held_out], codes[held_out]).mean(),
+        np.average(losses, weights=weight),
         rtol=1e-5,
     )
 

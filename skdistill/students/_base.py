@@ -23,6 +23,7 @@ from skdistill._validation import (
     encode_labels,
     keep_fitted_on_failure,
 )
+from skdistill.students._class_weight import class_weights
 
 #: An objective: targets and student temperature of each soft cross-entropy.
 Terms: TypeAlias = tuple[tuple[FloatArray, float], ...]
@@ -53,6 +54,8 @@ class Problem:
     labelled : ndarray of shape (n_labelled,) or None
         Rows by whose labels, not targets, a student that holds out rows decides when to
         stop; None means all rows, by their targets.
+    class_weight : ndarray of shape (n_classes,) or None
+        Factors of the classes' targets; None means 1.
     """
 
     X: InputLike
@@ -63,6 +66,7 @@ class Problem:
     terms: Terms
     pairs: PairRisk | None = None
     labelled: IntArray | None = None
+    class_weight: FloatArray | None = None
 
     def pair_masses(self) -> tuple[FloatArray, FloatArray]:
         """Return how much each row counts as a positive and as a negative."""
@@ -234,6 +238,9 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     #: False where the soft labels are a teacher's that takes no missing values.
     _takes_missing = True
 
+    #: A parameter of most students.
+    class_weight: Any = None
+
     @keep_fitted_on_failure
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
@@ -283,10 +290,17 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         soft_labels: Any,
         mixing_weight: float | FloatArray,
         student_temperature: float,
+        class_weight: FloatArray | None = None,
     ) -> BaseStudent:
-        """Fit the two-term objective, for a student temperature other than 1."""
+        """Fit what `fit` cannot: two terms, or classes of several weights."""
         return self._fit(
-            X, y, sample_weight, soft_labels, mixing_weight, student_temperature
+            X,
+            y,
+            sample_weight,
+            soft_labels,
+            mixing_weight,
+            student_temperature,
+            class_weight=class_weight,
         )
 
     @keep_fitted_on_failure
@@ -311,6 +325,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         mixing_weight: float | FloatArray,
         student_temperature: float,
         pairs: PairRisk | None = None,
+        class_weight: FloatArray | None = None,
     ) -> BaseStudent:
         self._before_fit()
         X = self._check_X(X, reset=True)
@@ -334,7 +349,8 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         else:
             terms = objective_terms(codes, soft, mixing, student_temperature)
         self.classes_ = classes
-        self._solve(Problem(X, y, codes, classes, weight, terms, pairs))
+        problem = Problem(X, y, codes, classes, weight, terms, pairs)
+        self._solve(replace(problem, class_weight=class_weight))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -345,6 +361,16 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.classes_ = problem.classes
         self._solve(replace(problem, X=X))
         return self
+
+    def _class_weights(self, problem: Problem) -> FloatArray | None:
+        """Return the factors of the classes: the problem's times the student's own."""
+        own = class_weights(
+            self.class_weight, problem.classes, problem.y, problem.sample_weight
+        )
+        given = [
+            weights for weights in (problem.class_weight, own) if weights is not None
+        ]
+        return np.prod(given, axis=0) if given else None
 
     def _fit_many(
         self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent, Problem
+from skdistill.students._class_weight import weigh_terms
 
 
 class EstimatorStudent(BaseStudent):
@@ -117,7 +118,7 @@ class EstimatorStudent(BaseStudent):
             return _fit_pipeline(estimator, problem, self.min_proba)
         if isinstance(estimator, BaseStudent):
             return estimator._fit_problem(problem)
-        ((targets, _),) = problem.terms
+        problem, targets = _as_distributions(problem)
         if is_regressor(estimator):
             return _fit_regressor(estimator, problem, targets)
         return _fit_classifier(estimator, problem, targets, self.min_proba)
@@ -219,6 +220,18 @@ def _check_estimator(estimator: Estimator) -> None:
         )
 
 
+def _as_distributions(problem: Problem) -> tuple[Problem, FloatArray]:
+    """Return the targets as rows that sum to 1, what they summed to in the weights."""
+    if problem.class_weight is None:
+        ((targets, _),) = problem.terms
+        return problem, targets
+    weight = problem.sample_weight
+    ((targets, _),), _ = weigh_terms(problem.terms, problem.class_weight, weight)
+    total = targets.sum(axis=1)
+    problem = replace(problem, sample_weight=weight * total)
+    return problem, targets / total[:, None]
+
+
 def _fit_classifier(
     estimator: Estimator, problem: Problem, targets: FloatArray, min_proba: float
 ) -> Estimator:
@@ -285,8 +298,8 @@ def _fit_regressor(
         if not has_fit_parameter(estimator, "sample_weight"):
             raise ValueError(
                 f"The fit of {type(estimator).__name__} does not take sample_weight, "
-                "but the rows do not weigh the same: sample_weight was passed, or "
-                "X_unlabeled, whose rows have the mixing weight as theirs."
+                "but the rows do not weigh the same: sample_weight or class_weight was "
+                "passed, or X_unlabeled, whose rows have the mixing weight as theirs."
             )
         kwargs["sample_weight"] = weight
     if targets.shape[1] == 2:

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skdistill._device import fits_on, resolve_device
 from skdistill._typing import FloatArray, IntArray
 from skdistill.students._base import BaseStudent, Iterations, Problem, Terms
+from skdistill.students._class_weight import CLASS_WEIGHT_CONSTRAINT, weigh_terms
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +61,12 @@ class Member(NamedTuple):
         tuple of (ndarray of shape (n_samples, n_classes), float)
             Terms.
         """
-        if self.problem.labelled is None or self.held_out is None:
-            return self.problem.terms
-        return _judged_by_labels(self.problem.terms, self.problem, self.held_out)
+        problem = self.problem
+        weights = self.student._class_weights(problem)
+        terms, _ = weigh_terms(problem.terms, weights, problem.sample_weight)
+        if problem.labelled is None or self.held_out is None:
+            return terms
+        return _judged_by_labels(terms, problem, self.held_out, weights)
 
     def train_rows(self) -> IntArray:
         """Return the rows to learn from.
@@ -105,6 +109,7 @@ class GradientStudent(BaseStudent):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "class_weight": CLASS_WEIGHT_CONSTRAINT,
         "device": [str],
         "dtype": [StrOptions({"float32", "float64"})],
         "random_state": ["random_state"],
@@ -361,7 +366,9 @@ def _first_rows(
     return [np.array([start[id(member.inputs)]]) for member in members]
 
 
-def _judged_by_labels(terms: Terms, problem: Problem, rows: IntArray) -> Terms:
+def _judged_by_labels(
+    terms: Terms, problem: Problem, rows: IntArray, weights: FloatArray | None
+) -> Terms:
     """Let the loss of some rows be that of their labels, at student temperature 1."""
     judged = [(np.array(targets), temperature) for targets, temperature in terms]
     if all(temperature != 1.0 for _, temperature in terms):
@@ -369,7 +376,14 @@ def _judged_by_labels(terms: Terms, problem: Problem, rows: IntArray) -> Terms:
     for targets, _ in judged:
         targets[rows] = 0.0
     first = next(targets for targets, temperature in judged if temperature == 1.0)
-    first[rows, problem.codes[rows]] = 1.0
+    codes = problem.codes[rows]
+    if weights is None:
+        first[rows, codes] = 1.0
+    else:
+        share = weights[codes]
+        first[rows, codes] = share / np.average(
+            share, weights=problem.sample_weight[rows]
+        )
     return tuple(judged)
 
 

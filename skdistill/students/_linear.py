@@ -13,12 +13,12 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix, hstack, issparse
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import compute_class_weight
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skdistill._typing import FloatArray, InputLike
 from skdistill.students._base import BaseStudent, Iterations, Problem, Task
+from skdistill.students._class_weight import CLASS_WEIGHT_CONSTRAINT, weigh_terms
 from skdistill.students._columns import check_table
 from skdistill.students._tables import TableEncoder
 
@@ -58,8 +58,11 @@ class LinearStudent(BaseStudent):
     max_iter : int, default=1000
         Largest number of solver iterations.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, multiplied into the weight of each row by its label
-        `y`; with soft labels the whole row is weighted, soft part included.
+        Weights :math:`v_k` of the classes: factors of :math:`p_{ik}` in the objective,
+        so of a label's row the factor of its weight. "balanced" is inversely
+        proportional to the weights of the labels' rows. Probabilities are then those
+        of a population with its classes so weighted. Pairs that are ranked do not
+        depend on it.
 
     Attributes
     ----------
@@ -107,7 +110,7 @@ class LinearStudent(BaseStudent):
         "fit_intercept": ["boolean"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": CLASS_WEIGHT_CONSTRAINT,
     }
 
     def __init__(
@@ -153,7 +156,7 @@ class LinearStudent(BaseStudent):
         return students
 
     def _solve(self, problem: Problem) -> None:
-        weight = problem.sample_weight * self._row_class_weights(problem)
+        weight = problem.sample_weight
         self.encoder_ = TableEncoder(scaled=False)
         self.encoder_.fit(problem.X, problem.sample_weight)
         inputs, units = self._encoded(problem.X), None
@@ -164,11 +167,17 @@ class LinearStudent(BaseStudent):
         encoded = replace(problem, X=inputs)
         objective: _Objective
         if problem.pairs is None:
+            terms, scale = weigh_terms(
+                problem.terms, self._class_weights(problem), weight
+            )
+            encoded = replace(encoded, terms=terms)
+            # The scale counts beside the penalty.
             objective = _CrossEntropy(
-                encoded, weight, self.C, self.fit_intercept, units
+                encoded, scale * weight, self.C, self.fit_intercept, units
             )
         else:
-            objective = _Pairs(replace(encoded, sample_weight=weight), self.C, units)
+            # A positive and a negative: their weights are a factor of all pairs.
+            objective = _Pairs(encoded, self.C, units)
         # scipy reports the end of an iteration that the next one has to be told of, so
         # one more subtask than iterations is never opened, and none fewer.
         context = self._start_callbacks(problem, max_subtasks=self.max_iter)
@@ -187,19 +196,6 @@ class LinearStudent(BaseStudent):
         if len(self.encoder_.categorical_):
             return self.encoder_.transform_sparse(X)
         return self.encoder_.transform(X)
-
-    def _row_class_weights(self, problem: Problem) -> FloatArray:
-        if self.class_weight is None:
-            return np.ones(len(problem.codes))
-        # The classes of these rows: one may have had rows of weight zero only.
-        classes, codes = np.unique(problem.y, return_inverse=True)
-        weights: FloatArray = compute_class_weight(
-            self.class_weight,
-            classes=classes,
-            y=problem.y,
-            sample_weight=problem.sample_weight,
-        )[codes]
-        return weights
 
     def _minimise(self, objective: _Objective, problem: Problem, context: Any) -> Any:
         """Run L-BFGS with scikit-learn's settings for logistic regression."""

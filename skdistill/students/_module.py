@@ -56,6 +56,9 @@ class ModuleStudent(GradientStudent):
         Epochs without an improvement of `tol` after which training stops.
     tol : float, default=1e-4
         Improvement of the loss that counts.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, as in :class:`~skdistill.students.LinearStudent`. The
+        loss on held-out rows is weighted as well.
     device : str, default="auto"
         "auto" (CUDA if there is one, then MPS, else CPU) or a torch device.
     dtype : {"float32", "float64"}, default="float32"
@@ -119,6 +122,7 @@ class ModuleStudent(GradientStudent):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 15,
         tol: float = 1e-4,
+        class_weight: Any = None,
         device: str = "auto",
         dtype: str = "float32",
         random_state: Any = None,
@@ -133,6 +137,7 @@ class ModuleStudent(GradientStudent):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.class_weight = class_weight
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
