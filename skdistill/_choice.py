@@ -15,6 +15,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skdistill._calibration import fit_temperature
 from skdistill._folds import Folds
+from skdistill._one_student import pool_weight
 from skdistill._rows import concatenate_rows
 from skdistill._soft_labels import LabelledRows
 from skdistill._typing import FloatArray, InputLike, IntArray
@@ -54,8 +55,8 @@ class Candidate:
     ----------
     source : {"labels", "out-of-fold", "in-sample", "given"}
         Where the soft labels of the labelled rows come from.
-    mixing_weight : float
-        Their weight; 0 for labels.
+    mixing_weight : float or tuple of float
+        Their weight, or their weight for each class; 0 for labels.
     temperature : float or "auto"
         Temperature of soft labels.
     augmented : bool
@@ -63,7 +64,7 @@ class Candidate:
     """
 
     source: str
-    mixing_weight: float
+    mixing_weight: float | tuple[float, ...]
     temperature: float | str = 1.0
     augmented: bool = False
 
@@ -161,15 +162,14 @@ class Recipe:
         """
         rows = material.rows
         codes = self.labelled.codes[rows]
-        parts = self._added(candidates[0], material)
+        parts, added_weights = self._weighed(candidates[0], material)
         X = _safe_indexing(self.labelled.X, rows)
         for added, _ in parts:
             X = concatenate_rows(X, added)
         extra = [proba for _, proba in parts]
         # The most probable class stands in for a label where rows are stratified.
         all_codes = np.concatenate([codes, *(proba.argmax(axis=1) for proba in extra)])
-        mixing = candidates[0].mixing_weight
-        weights = [self.weight[rows], *(np.full(len(p), mixing) for p in extra)]
+        weights = [self.weight[rows], *added_weights]
         classes = self.labelled.classes
         problem = Problem(
             X,
@@ -186,7 +186,25 @@ class Recipe:
     def shares(self, candidate: Candidate, material: Material) -> Any:
         """Return what candidates must have in common to be trained together."""
         parts = len(self._added(candidate, material))
-        return parts, candidate.mixing_weight if parts else None
+        weights = candidate.mixing_weight, candidate.temperature
+        return parts, weights[: 1 + isinstance(weights[0], tuple)] if parts else None
+
+    def _weighed(
+        self, candidate: Candidate, material: Material
+    ) -> tuple[list[tuple[InputLike, FloatArray]], list[FloatArray]]:
+        """Return the added rows of positive weight, and their weights."""
+        parts, weights = [], []
+        mixing = candidate.mixing_weight
+        by_class = isinstance(mixing, tuple)
+        temperature = self.temperature(candidate, material) if by_class else 1.0
+        for X, proba in self._added(candidate, material):
+            weight = pool_weight(temper_proba(proba, temperature), mixing)
+            rows = np.flatnonzero(weight > 0)
+            if len(rows) < len(weight):
+                X, proba = _safe_indexing(X, rows), proba[rows]
+            parts.append((X, proba))
+            weights.append(weight[rows])
+        return parts, weights
 
     def _added(
         self, candidate: Candidate, material: Material
@@ -244,14 +262,12 @@ class Recipe:
         ]
         same = self.student_temperature == "same"
         student_temperature = float(temperature if same else self.student_temperature)
-        n_added = sum(len(proba) for proba in extra)
         all_codes = np.concatenate([codes, *(p.argmax(axis=1) for p in extra)])
-        mixing = np.full(len(codes), candidate.mixing_weight)
+        own = np.atleast_1d(candidate.mixing_weight)
+        mixing = np.ones((len(all_codes), len(own)))
+        mixing[: len(codes)] = own
         return objective_terms(
-            all_codes,
-            np.concatenate(soft),
-            np.concatenate([mixing, np.ones(n_added)]),
-            student_temperature,
+            all_codes, np.concatenate(soft), mixing, student_temperature
         )
 
 
@@ -269,12 +285,15 @@ class Judgement:
         Weights of the rows, those of their classes included.
     fold : ndarray of shape (n_judged,)
         Which of the folds judged by they are in.
+    proba : ndarray of shape (n_candidates, n_judged, n_classes) or None
+        Probabilities of the rows, where they are asked for.
     """
 
     loss: FloatArray
     hit: NDArray[np.bool_]
     weight: FloatArray
     fold: IntArray
+    proba: FloatArray | None = None
 
 
 def judge(
@@ -283,6 +302,8 @@ def judge(
     candidates: Sequence[Candidate],
     folds: Sequence[tuple[Material, IntArray]],
     n_jobs: int | None,
+    *,
+    keep_proba: bool = False,
 ) -> Judgement:
     """Train all candidates on each fold's material and score its held-out rows.
 
@@ -298,6 +319,8 @@ def judge(
         What to learn from, and the rows to judge by.
     n_jobs : int or None
         Folds worked on at the same time, in threads.
+    keep_proba : bool, default=False
+        Whether the judgement holds the probabilities.
 
     Returns
     -------
@@ -305,24 +328,26 @@ def judge(
         The folds' rows one after the other.
     """
 
-    def work(material: Material, test: IntArray) -> tuple[FloatArray, NDArray[Any]]:
+    def work(material: Material, test: IntArray) -> tuple[Any, Any, Any]:
         students = _trained(student, recipe, candidates, material)
         X = _safe_indexing(recipe.labelled.X, test)
         codes = recipe.labelled.codes[test]
         proba = [s.predict_proba(X) for s in students]
         loss = np.array([row_log_loss(codes, p) for p in proba])
-        return loss, np.array([p.argmax(axis=1) == codes for p in proba])
+        hit = np.array([p.argmax(axis=1) == codes for p in proba])
+        return loss, hit, np.array(proba) if keep_proba else None
 
     # In threads, which share the filters of warnings: put back here.
     with warnings.catch_warnings():
         results = Parallel(n_jobs=effective_n_jobs(n_jobs), require="sharedmem")(
             delayed(work)(material, test) for material, test in folds
         )
-    losses, hits = zip(*results, strict=True)
+    losses, hits, probas = zip(*results, strict=True)
     tests = [test for _, test in folds]
     fold = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
     weight = recipe.judged_weight(np.concatenate(tests))
-    return Judgement(np.hstack(losses), np.hstack(hits), weight, fold)
+    proba = np.hstack(probas) if keep_proba else None
+    return Judgement(np.hstack(losses), np.hstack(hits), weight, fold, proba)
 
 
 def _trained(

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing, check_random_state
 
-from skdistill._choice import ON_LABELS, Recipe, make_candidates
+from skdistill._choice import ON_LABELS, Candidate, Recipe, make_candidates
+from skdistill._class_decision import decide_by_class
 from skdistill._decision import Outcome, decide
 from skdistill._material import Supply
 from skdistill._one_student import Given, OneStudentMixin
@@ -24,6 +26,8 @@ class ChosenStudentMixin(OneStudentMixin):
 
     student_temperature: float | str
     augmentation: Any
+    classes_: NDArray[Any]
+    mixing_weight_: Any
     # Of the estimator.
     _class_weights: Callable[[], FloatArray | None]
 
@@ -76,12 +80,21 @@ class ChosenStudentMixin(OneStudentMixin):
         )
 
     def _decide(self, student: BaseStudent, recipe: Recipe, supply: Supply) -> Outcome:
-        candidates = make_candidates(
-            supply.sources, self.temperature, augmented=supply.augment is not None
-        )
-        outcome = decide(student, recipe, candidates, supply, self.n_jobs)
+        augmented = supply.augment is not None
+        if self.mixing_weight == "per-class":
+            temperature = 1.0 if self.temperature is None else self.temperature
+            soft = Candidate(supply.sources[0], 1.0, temperature, augmented)
+            outcome = decide_by_class(student, recipe, soft, supply, self.n_jobs)
+            weights = np.empty(len(self.classes_))
+            weights[:] = outcome.best.mixing_weight
+            self.mixing_weight_ = weights
+        else:
+            candidates = make_candidates(
+                supply.sources, self.temperature, augmented=augmented
+            )
+            outcome = decide(student, recipe, candidates, supply, self.n_jobs)
+            self.mixing_weight_ = outcome.best.mixing_weight
         self.candidates_ = outcome.table
-        self.mixing_weight_ = outcome.best.mixing_weight
         return outcome
 
     def _train_chosen(
@@ -123,7 +136,7 @@ class ChosenStudentMixin(OneStudentMixin):
     def _with_synthetic(self, rows: TrainingRows, given: Given) -> Given:
         """Add synthetic rows, where a mixing weight in numbers has use for them."""
         augment = self._augment()
-        if augment is None or self.mixing_weight == 0:
+        if augment is None or not self._mixes():
             return given
         present = np.flatnonzero(rows.present())
         return replace(given, synthetic=augment(_safe_indexing(rows.X, present)))

@@ -73,22 +73,70 @@ def decide(
         Labels alone, with a warning, where there are too few rows to choose.
     """
     if not supply.can_choose:
-        n_rows = len(recipe.labelled.codes)
-        warnings.warn(
-            f"mixing_weight='auto' cannot choose by {n_rows} rows: it needs three "
-            "folds, and two classes outside any two of them. The student learns from "
-            "the labels alone; pass a number for mixing_weight to distil all the same.",
-            UserWarning,
-            stacklevel=2,
-        )
-        nothing = Judgement(
-            np.zeros((1, 0)), np.zeros((1, 0), bool), np.zeros(0), np.zeros(0, int)
-        )
-        return Outcome(ON_LABELS, _table([ON_LABELS], nothing, 0))
+        return undecided(recipe, "auto")
     folds = supply.fold_material()
     judgement = judge(student, recipe, candidates, folds, n_jobs)
-    best = choose(*gains(judgement.loss, judgement.weight, judgement.fold))
     tests = np.concatenate([test for _, test in folds])
+    return conclude(recipe, candidates, supply, tests, judgement)
+
+
+def undecided(recipe: Recipe, mode: str) -> Outcome:
+    """Warn that there are too few rows to choose by, and take the labels alone.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Has the rows.
+    mode : str
+        The value of `mixing_weight`.
+
+    Returns
+    -------
+    Outcome
+        Labels alone.
+    """
+    n_rows = len(recipe.labelled.codes)
+    warnings.warn(
+        f"mixing_weight={mode!r} cannot choose by {n_rows} rows: it needs three folds, "
+        "and two classes outside any two of them. The student learns from the labels "
+        "alone; pass a number for mixing_weight to distil all the same.",
+        UserWarning,
+        stacklevel=2,
+    )
+    nothing = Judgement(
+        np.zeros((1, 0)), np.zeros((1, 0), bool), np.zeros(0), np.zeros(0, int)
+    )
+    return Outcome(ON_LABELS, _table([ON_LABELS], nothing, 0))
+
+
+def conclude(
+    recipe: Recipe,
+    candidates: Sequence[Candidate],
+    supply: Supply,
+    tests: IntArray,
+    judgement: Judgement,
+) -> Outcome:
+    """Take the candidate whose gain is surest; warn of a teacher that cannot help.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Has the rows.
+    candidates : sequence of Candidate
+        Labels alone first.
+    supply : Supply
+        Has the teacher's probabilities.
+    tests : ndarray of shape (n_judged,)
+        The rows judged by.
+    judgement : Judgement
+        Of all candidates.
+
+    Returns
+    -------
+    Outcome
+        What is chosen.
+    """
+    best = choose(*gains(judgement.loss, judgement.weight, judgement.fold))
     report = _Report(
         judgement.loss[0],
         recipe.teacher_loss(tests, supply.teacher_proba()),
@@ -180,7 +228,7 @@ def _table(
     )
     return {
         "source": np.array([c.source for c in candidates]),
-        "mixing_weight": np.array([c.mixing_weight for c in candidates]),
+        "mixing_weight": _column([c.mixing_weight for c in candidates]),
         "temperature": np.array([c.temperature for c in candidates], dtype=object),
         "augmented": np.array([c.augmented for c in candidates]),
         "log_loss": mean(judgement.loss),
@@ -189,3 +237,13 @@ def _table(
         "gain_standard_error": error,
         "chosen": np.arange(n) == best,
     }
+
+
+def _column(weights: Sequence[float | tuple[float, ...]]) -> Any:
+    """Return numbers, or objects where some are one for each class."""
+    if all(isinstance(weight, float) for weight in weights):
+        return np.array(weights)
+    column = np.empty(len(weights), dtype=object)
+    for i, weight in enumerate(weights):
+        column[i] = np.array(weight) if isinstance(weight, tuple) else weight
+    return column

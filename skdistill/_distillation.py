@@ -213,7 +213,8 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         them, below 1 sharpens them. "auto" is the one that minimises the out-of-fold
         log-loss of the teacher on the labels [2]_; it needs no further fit. None is 1;
         with ``mixing_weight="auto"`` the fitted one is tried beside it.
-    mixing_weight : float or "auto", default="auto"
+    mixing_weight : float, array-like of shape (n_classes,), "auto" or "per-class", \
+            default="auto"
         Weight a of the soft labels, in [0, 1]. "auto" tries several ways to train the
         student, on the labels alone among them, on folds of the rows, and takes the one
         whose gain in log-loss on held-out labels is surest; labels alone win unless
@@ -221,7 +222,11 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         Tried are the weights 0.5 and 1 with each of: out-of-fold soft labels; in-sample
         ones; and both once more with the rows of `augmentation`. No teacher has seen
         the labels that its students are judged by, unless it is frozen. A number is
-        taken as it is.
+        taken as it is; so are numbers, one for each class in the order of ``classes_``,
+        which mix class by class. For "per-class" these are estimated from held-out
+        labels, and tried beside one for all classes, 1, and labels alone: for teachers
+        that are right on some classes only. It takes the first source of soft labels
+        that there is.
     student_temperature : float or "same", default=1.0
         Temperature S of the student's logits in the soft term. 1 is the form of [1]_;
         "same" is S = T, the form of [3]_. Other values than 1 need a student trained on
@@ -266,16 +271,16 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         itself: with a frozen teacher, ship this and not the whole classifier.
     temperature_ : float
         The temperature used.
-    mixing_weight_ : float
-        The mixing weight used.
+    mixing_weight_ : float or ndarray of shape (n_classes,)
+        The mixing weight used, or those of the classes.
     class_weight_ : ndarray of shape (n_classes,)
         Weights of the classes; ones without `class_weight`.
     candidates_ : dict of ndarray
-        With ``mixing_weight="auto"``, one entry a candidate, labels alone first:
-        "source" of its soft labels, "mixing_weight", "temperature", whether it is
-        "augmented", its "log_loss" and "accuracy" on held-out labels, its "gain" in
-        log-loss on labels alone, "gain_standard_error", and whether it was "chosen".
-        It makes a data frame.
+        With ``mixing_weight="auto"`` or "per-class", one entry a candidate, labels
+        alone first: "source" of its soft labels, "mixing_weight", "temperature",
+        whether it is "augmented", its "log_loss" and "accuracy" on held-out labels, its
+        "gain" in log-loss on labels alone, "gain_standard_error", and whether it was
+        "chosen". It makes a data frame.
     teacher_ : estimator
         The fitted teacher, if `keep_teacher` and if one was used.
     n_features_in_ : int
@@ -314,7 +319,11 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         **TeacherStageMixin._stage_constraints,
         **StudentClassifier._student_constraints,
         "temperature": [*TeacherStageMixin._stage_constraints["temperature"], None],
-        "mixing_weight": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        "mixing_weight": [
+            Interval(Real, 0, 1, closed="both"),
+            StrOptions({"auto", "per-class"}),
+            "array-like",
+        ],
         "augmentation": [StrOptions({"munge"}), callable, None],
     }
 
@@ -324,7 +333,7 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         student: Any = None,
         *,
         temperature: float | str | None = None,
-        mixing_weight: float | str = "auto",
+        mixing_weight: Any = "auto",
         student_temperature: float | str = 1.0,
         class_weight: Any = None,
         augmentation: Any = None,
@@ -401,7 +410,7 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         _raise_for_params(params, self, "fit")
         for name in ("teacher_", "candidates_"):
             self.__dict__.pop(name, None)
-        auto = self.mixing_weight == "auto"
+        auto = isinstance(self.mixing_weight, str)
         student = self._new_student([self._setting()])
         rows = self._check_rows(X, y, sample_weight)
         self._set_class_weights(rows)
@@ -415,11 +424,10 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
 
     def _setting(self) -> tuple[float | str, float]:
         """Return a temperature and a mixing weight that the student has to take."""
-        auto = self.mixing_weight == "auto"
         temperature = self.temperature
         if temperature is None:
-            temperature = "auto" if auto else 1.0
-        return temperature, 1.0 if auto else self.mixing_weight
+            temperature = "auto" if isinstance(self.mixing_weight, str) else 1.0
+        return temperature, float(self._mixes())
 
     def _fit_student(
         self,
@@ -438,7 +446,7 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         rows, soft, mixing = self._with_pool(rows, soft, given, pool)
         same = self.student_temperature == "same"
         temperature = self.temperature_ if same else self.student_temperature
-        if temperature != 1.0:
+        if temperature != 1.0 or mixing.ndim == 2:
             student._fit_distillation(
                 rows.X, rows.y, rows.weight, soft, mixing, temperature, weights
             )

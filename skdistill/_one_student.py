@@ -20,7 +20,11 @@ from skdistill._soft_labels import (
     own_row_proba,
 )
 from skdistill._typing import FloatArray, InputLike
-from skdistill._validation import check_not_empty, check_soft_labels
+from skdistill._validation import (
+    check_mixing_weight,
+    check_not_empty,
+    check_soft_labels,
+)
 from skdistill.losses import temper_proba
 from skdistill.students._base import BaseStudent
 
@@ -63,13 +67,18 @@ class OneStudentMixin(TeacherStageMixin):
         student._check_task(rows.X, len(rows.classes))
         context = self._init_callback_context(max_subtasks=2)
         context.call_on_fit_task_begin(estimator=self, X=rows.X, y=rows.y)
-        self.mixing_weight_ = float(self.mixing_weight)
+        self.mixing_weight_ = check_mixing_weight(self.mixing_weight, rows.classes)
         self.classes_ = rows.classes
         soft, pool = self._soft_labels(rows, given, params, context)
         self.student_ = self._trained(student, rows, soft, given, pool, context)
         context.call_on_fit_task_end(
             estimator=self, X=rows.X, y=rows.y, reconstruction_attributes={}
         )
+
+    def _mixes(self) -> bool:
+        """Whether soft labels may have any weight."""
+        weight = self.mixing_weight
+        return isinstance(weight, str) or bool(np.any(np.asarray(weight) != 0))
 
     def _check_given(
         self,
@@ -79,7 +88,9 @@ class OneStudentMixin(TeacherStageMixin):
         soft_labels_unlabeled: Any,
     ) -> Given:
         """Check what was passed beside the labels, before anything is trained."""
-        if soft_labels is None and self.mixing_weight != 0:
+        if not isinstance(self.mixing_weight, str):
+            check_mixing_weight(self.mixing_weight, rows.classes)
+        if soft_labels is None and self._mixes():
             self._check_auto_temperature()
             self._resolved_teacher()
         if soft_labels is not None:
@@ -136,7 +147,7 @@ class OneStudentMixin(TeacherStageMixin):
         own, pool = None, None
         known = self.temperature not in (None, "auto")
         self.temperature_ = float(self.temperature) if known else 1.0
-        if self.mixing_weight > 0:
+        if self._mixes():
             own, pool = self._proba(rows, given, params)
             if self.temperature == "auto":
                 self.temperature_ = fit_temperature(
@@ -207,7 +218,8 @@ class OneStudentMixin(TeacherStageMixin):
         term times the mixing weight, so that is its weight. Its most probable class
         stands in for a label where rows are stratified.
         """
-        mixing = np.full(len(rows.y), float(self.mixing_weight))
+        weights = self.mixing_weight_
+        mixing = np.broadcast_to(weights, (len(rows.y), *np.shape(weights)))
         if pool is None:
             return rows, soft, mixing
         codes = pool.argmax(axis=1)
@@ -217,10 +229,37 @@ class OneStudentMixin(TeacherStageMixin):
             np.concatenate([rows.y, rows.classes[codes]]),
             np.concatenate([rows.codes, codes]),
             rows.classes,
-            np.concatenate([weight, np.full(len(pool), float(self.mixing_weight))]),
+            np.concatenate([weight, pool_weight(pool, weights)]),
         )
         return (
             together,
             np.concatenate([soft, pool]),
-            np.concatenate([mixing, np.ones(len(pool))]),
+            np.concatenate([mixing, np.ones((len(pool), *np.shape(weights)))]),
         )
+
+
+def pool_weight(proba: FloatArray, mixing_weight: Any) -> FloatArray:
+    r"""Return the weights of rows without labels.
+
+    .. math:: \sum_c a_c \, p_{jc}
+
+    is how much the teacher is listened to where it says what it says of a row. A
+    factor of its class alone would push down, rather than leave open, the classes in
+    which it is not.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_rows, n_classes)
+        Their soft labels p.
+    mixing_weight : float or array-like of shape (n_classes,)
+        The mixing weights a.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        `mixing_weight`, where it is one number.
+    """
+    if np.ndim(mixing_weight) == 0:
+        return np.full(len(proba), float(mixing_weight))
+    weights: FloatArray = proba @ np.asarray(mixing_weight)
+    return weights

@@ -160,6 +160,51 @@ def _is_default_index(columns: Any) -> bool:
     return list(columns) == list(range(len(columns)))
 
 
+def check_mixing_weight(
+    mixing_weight: Any, classes: NDArray[Any]
+) -> float | FloatArray:
+    """Check the weight of soft labels: a number, or one for each class.
+
+    Parameters
+    ----------
+    mixing_weight : float or array-like of shape (n_classes,)
+        In [0, 1].
+    classes : ndarray of shape (n_classes,)
+        The classes, sorted.
+
+    Returns
+    -------
+    float or ndarray of shape (n_classes,)
+        The weight, or the weights.
+
+    Raises
+    ------
+    ValueError
+        If there is not one for each class, or one is outside [0, 1].
+    """
+    try:
+        weights = np.asarray(mixing_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"mixing_weight must hold numbers, got {mixing_weight!r}."
+        ) from error
+    if weights.ndim == 0:
+        return float(weights)
+    if weights.shape != classes.shape:
+        raise ValueError(
+            "mixing_weight must be a number or hold one for each class, in the order "
+            f"of the sorted classes, shape {classes.shape}; got shape {weights.shape}."
+        )
+    outside = ~((weights >= 0) & (weights <= 1))
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise ValueError(
+            f"mixing_weight must be in [0, 1] for each class, got {weights[first]} for "
+            f"class {classes.tolist()[first]!r}."
+        )
+    return weights
+
+
 def check_not_empty(X: InputLike, *, name: str = "X") -> None:
     """Raise unless X has a row and, where it has columns, one of them.
 

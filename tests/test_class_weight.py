@@ -238,7 +238,7 @@ def test_a_regressor_needs_weights_for_them(three_classes):
     distilled = DistillationClassifier(
         GaussianNB(), student, mixing_weight=0.5, class_weight=WEIGHTS
     )
-    with pytest.raises(ValueError, match="sample_weight or class_weight was passed"):
+    with pytest.raises(ValueError, match="sample_weight, class_weight or a mixing"):
         distilled.fit(X, y)
 
 

@@ -26,6 +26,7 @@ from skdistill._reliability import (
     brier_decomposition,
     class_reliability,
 )
+from skdistill._ridge_mixing import RidgeMixing, ridge_mixing_weight
 from skdistill._risks import (
     ObjectiveVariance,
     bayes_distilled_risk,
@@ -57,6 +58,7 @@ __all__ = [
     "MixingDiagnostics",
     "ObjectiveVariance",
     "ProbaScores",
+    "RidgeMixing",
     "RiskBound",
     "TeacherReport",
     "TeacherSummary",
@@ -78,6 +80,7 @@ __all__ = [
     "mixing_diagnostics",
     "objective_variance",
     "optimal_mixing_weight",
+    "ridge_mixing_weight",
     "risk_bound",
     "teacher_bias_variance",
     "teacher_report",

@@ -95,24 +95,38 @@ def mix_targets(
 ) -> FloatArray:
     """Return ``(1 - a) e_y + a p``: labels and soft labels as one target.
 
+    With a weight for each class it is that class by class. The sum of a row is then 1
+    on average only, over labels, where p is right: a row that has the label of a class
+    whose labels count, but soft labels of others, counts for more. Divided by its sum
+    it would be biased.
+
     Parameters
     ----------
     codes : ndarray of shape (n_samples,)
         Class positions y.
     soft_labels : ndarray of shape (n_samples, n_classes)
         Soft labels p.
-    mixing_weight : float or ndarray of shape (n_samples,)
+    mixing_weight : float, ndarray of shape (n_samples,) or (n_samples, n_classes)
         The weight a of the soft labels, in [0, 1].
 
     Returns
     -------
     ndarray of shape (n_samples, n_classes)
-        The targets; rows sum to 1.
+        The targets; rows sum to 1, but for weights that differ between classes.
     """
-    mixing = np.broadcast_to(mixing_weight, codes.shape)
-    targets: FloatArray = mixing[:, None] * soft_labels
-    targets[np.arange(len(codes)), codes] += 1.0 - mixing
+    mixing = _by_class(mixing_weight, soft_labels)
+    targets: FloatArray = mixing * soft_labels
+    rows = np.arange(len(codes))
+    targets[rows, codes] += 1.0 - mixing[rows, codes]
     return targets
+
+
+def _by_class(mixing_weight: float | FloatArray, soft_labels: FloatArray) -> FloatArray:
+    """Return a mixing weight for each row and class."""
+    mixing = np.asarray(mixing_weight, dtype=float)
+    if mixing.ndim == 1:
+        mixing = mixing[:, None]
+    return np.broadcast_to(mixing, soft_labels.shape)
 
 
 def label_terms(codes: IntArray, n_classes: int) -> Terms:
@@ -150,7 +164,7 @@ def objective_terms(
         Class positions.
     soft_labels : ndarray of shape (n_samples, n_classes)
         Soft labels, at the teacher's temperature.
-    mixing_weight : float or ndarray of shape (n_samples,)
+    mixing_weight : float, ndarray of shape (n_samples,) or (n_samples, n_classes)
         Weight of the soft labels, in [0, 1].
     student_temperature : float
         Temperature S of the student's logits in the soft term.
@@ -162,15 +176,13 @@ def objective_terms(
     """
     if student_temperature == 1.0:
         return ((mix_targets(codes, soft_labels, mixing_weight), 1.0),)
-    mixing = np.broadcast_to(mixing_weight, codes.shape)
-    soft = (
-        (mixing * student_temperature**2)[:, None] * soft_labels,
-        student_temperature,
-    )
+    mixing = _by_class(mixing_weight, soft_labels)
+    soft = mixing * student_temperature**2 * soft_labels, student_temperature
     if (mixing == 1.0).all():
         return (soft,)
     hard = np.zeros_like(soft_labels)
-    hard[np.arange(len(codes)), codes] = 1.0 - mixing
+    rows = np.arange(len(codes))
+    hard[rows, codes] = 1.0 - mixing[rows, codes]
     return ((hard, 1.0), soft)
 
 
@@ -337,7 +349,9 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             soft = check_soft_labels(
                 soft_labels, n_samples=len(y), classes=classes, name="soft_labels"
             )
-        mixing = np.broadcast_to(mixing_weight, codes.shape)
+        mixing = np.asarray(mixing_weight, dtype=float)
+        if mixing.ndim == 0:
+            mixing = np.broadcast_to(mixing, codes.shape)
         present = weight > 0
         if not present.all():
             rows = np.flatnonzero(present)

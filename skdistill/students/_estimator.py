@@ -20,6 +20,9 @@ from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent, Problem
 from skdistill.students._class_weight import weigh_terms
 
+#: Targets whose sums differ from 1 by no more have the sum 1, but for rounding.
+SUM_TOLERANCE = 1e-9
+
 
 class EstimatorStudent(BaseStudent):
     r"""Any scikit-learn classifier, regressor or pipeline as a student.
@@ -222,14 +225,20 @@ def _check_estimator(estimator: Estimator) -> None:
 
 def _as_distributions(problem: Problem) -> tuple[Problem, FloatArray]:
     """Return the targets as rows that sum to 1, what they summed to in the weights."""
-    if problem.class_weight is None:
-        ((targets, _),) = problem.terms
-        return problem, targets
     weight = problem.sample_weight
     ((targets, _),), _ = weigh_terms(problem.terms, problem.class_weight, weight)
     total = targets.sum(axis=1)
-    problem = replace(problem, sample_weight=weight * total)
-    return problem, targets / total[:, None]
+    if np.abs(total - 1.0).max() <= SUM_TOLERANCE:
+        return problem, targets
+    rows = np.flatnonzero(total > 0)
+    present = replace(
+        problem,
+        X=_safe_indexing(problem.X, rows),
+        y=problem.y[rows],
+        codes=problem.codes[rows],
+        sample_weight=(weight * total)[rows],
+    )
+    return present, targets[rows] / total[rows, None]
 
 
 def _fit_classifier(
@@ -298,8 +307,9 @@ def _fit_regressor(
         if not has_fit_parameter(estimator, "sample_weight"):
             raise ValueError(
                 f"The fit of {type(estimator).__name__} does not take sample_weight, "
-                "but the rows do not weigh the same: sample_weight or class_weight was "
-                "passed, or X_unlabeled, whose rows have the mixing weight as theirs."
+                "but the rows do not weigh the same: sample_weight, class_weight or a "
+                "mixing weight for each class was passed, or X_unlabeled, whose rows "
+                "have the mixing weight as theirs."
             )
         kwargs["sample_weight"] = weight
     if targets.shape[1] == 2:
