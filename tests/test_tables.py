@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -242,7 +243,7 @@ def test_rows_are_read_in_chunks(monkeypatch):
     plain = frame[["income", "fixed"]].to_numpy()
     other, _ = encode(plain)
     expected = other.transform(plain)
-    monkeypatch.setattr(tables, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(tables, "CHUNK_NUMBERS", 14)
     assert_array_equal(encoder.transform(frame), whole)
     assert_array_equal(other.transform(plain), expected)
 
@@ -371,6 +372,31 @@ def test_quantiles_are_those_of_numpy():
     found = weighted_quantiles(values, np.ones(37), (0.05, 0.5, 0.9))
     expected = np.quantile(values, (0.05, 0.5, 0.9), method="averaged_inverted_cdf")
     assert_allclose(found, expected)
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=40),
+    st.sampled_from([0.0, 0.05, 0.5, 0.95, 1.0]),
+    st.sampled_from([1, 4, 512]),
+)
+@settings(max_examples=60, deadline=None)
+def test_quantiles_do_not_depend_on_where_they_are_looked_for(values, level, n_guessed):
+    array = np.array(values, dtype=np.float32)
+    with mock.patch.object(tables, "N_GUESSED_FROM", n_guessed):
+        (found,) = weighted_quantiles(array, None, (level,))
+    assert found == np.quantile(values, level, method="averaged_inverted_cdf")
+
+
+def test_quantiles_are_exact_in_long_columns():
+    rng = np.random.default_rng(0)
+    normal = rng.normal(size=4999).astype(np.float32)
+    spikes = np.zeros(5000)
+    spikes[::10] = 1.0  # those the place is guessed from
+    for values in (normal, np.sort(normal), spikes, np.tile(normal, 20)):
+        found = weighted_quantiles(values, None, (0.05, 0.95))
+        wide = values.astype(np.float64)
+        expected = np.quantile(wide, (0.05, 0.95), method="averaged_inverted_cdf")
+        assert_array_equal(found, expected)
 
 
 def test_the_smooth_clip():

@@ -7,7 +7,7 @@ category, string and object columns become one column for each frequent level.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,21 @@ from skdistill.students._columns import (
 MAX_LEVELS = 48
 N_BUCKETS = 16
 
-#: Rows that are turned at a time, so that float64 copies stay small beside X.
-CHUNK_ROWS = 4096
+#: Numbers that are turned at a time, so that float64 copies stay in the cache.
+CHUNK_NUMBERS = 2**16
+
+#: Columns of an array that are looked at together: those beside each other in memory.
+BLOCK_COLUMNS = 16
+
+#: Values whose order tells about where the quantiles of a column are.
+N_GUESSED_FROM = 512
 
 #: Share of a column at either end that has no say in its scale.
 TAIL = 0.05
 
-#: Largest values that `smooth_clip` returns.
+#: Largest values that `smooth_clip` returns; it does so from `CLIPPED` on.
 CLIP = 5.0
+CLIPPED = 1e10
 
 
 # -- formulas ------------------------------------------------------------------------
@@ -66,10 +73,10 @@ def robust_scale(
     scale : float
         The winsorised standard deviation, in (0, inf].
     """
-    values = values.astype(np.float64)
     if values.min() == values.max():
         return float(values[0]), np.inf
     low, high = weighted_quantiles(values, sample_weight, (TAIL, 1 - TAIL))
+    values = values.astype(np.float64)
     if low < high:
         values = np.clip(values, low, high)
     centre = np.average(values, weights=sample_weight)
@@ -98,12 +105,42 @@ def weighted_quantiles(
         middle.
     """
     if sample_weight is None:
-        found = np.quantile(values, levels, method="averaged_inverted_cdf")
-    else:
-        found = _weighted_percentile(
-            values, sample_weight, 100 * np.asarray(levels), average=True
-        )
+        return [_quantile(values, level) for level in levels]
+    found = _weighted_percentile(
+        values, sample_weight, 100 * np.asarray(levels), average=True
+    )
     return [float(value) for value in found]
+
+
+def _quantile(values: FloatArray, level: float) -> float:
+    """Return a quantile of unweighted values, the middle where it is a range."""
+    position = level * len(values)
+    upper = min(int(position), len(values) - 1)
+    lower = max(upper - 1, 0) if upper == position else upper
+    low, high = _at_ranks(values, lower, upper).astype(np.float64)
+    return float((low + high) / 2)
+
+
+def _at_ranks(values: FloatArray, lower: int, upper: int) -> FloatArray:
+    """Return the values of two ranks next to each other, exactly.
+
+    They are looked for among the values beyond one that a few of them suggest: a tenth
+    of the time of a partition of all. If they are not there, all are partitioned.
+    """
+    n_values = len(values)
+    few = np.sort(values[:: -(-n_values // N_GUESSED_FROM)])
+    near, margin = upper * len(few) // n_values, len(few) // 25
+    if upper < n_values // 2:
+        candidates = values[values <= few[min(near + margin, len(few) - 1)]]
+        skipped = 0
+    else:
+        candidates = values[values >= few[max(near - margin, 0)]]
+        skipped = n_values - len(candidates)
+    if lower < skipped or upper - skipped >= len(candidates):
+        candidates, skipped = values, 0
+    at = [lower - skipped, upper - skipped]
+    found: FloatArray = np.partition(candidates, at)[at]
+    return found
 
 
 def smooth_clip(values: FloatArray) -> FloatArray:
@@ -126,7 +163,13 @@ def smooth_clip(values: FloatArray) -> FloatArray:
     .. [1] Holzmüller, Grinsztajn, Steinwart, "Better by default: strong pre-tuned MLPs
            and boosted trees on tabular data", NeurIPS 2024.
     """
-    values /= np.hypot(1.0, values / CLIP)
+    # Larger ones have the same result, and a square that overflows.
+    values.clip(-CLIPPED, CLIPPED, out=values)
+    divisor = values * values
+    divisor /= CLIP**2
+    divisor += 1.0
+    np.sqrt(divisor, out=divisor)
+    values /= divisor
     return values
 
 
@@ -222,8 +265,7 @@ class TableEncoder:
             self.centre_ = _mean(X, weight)
             return
         missing, varied = [], []
-        for k, i in enumerate(self.numeric_.tolist()):
-            values = numbers_of(X[i], i) if isinstance(X, list) else X[:, i]
+        for k, values in enumerate(self._numeric_columns(X)):
             present = ~np.isnan(values)
             of_present = weight
             if not present.all():
@@ -238,6 +280,14 @@ class TableEncoder:
                 varied.append(k)
         self.missing_ = np.array(missing, dtype=np.intp)
         self.varied_ = np.array(varied, dtype=np.intp)
+
+    def _numeric_columns(self, X: Any) -> Iterator[FloatArray]:
+        """Yield the columns of numbers, each in one piece of memory."""
+        if isinstance(X, list):
+            yield from (numbers_of(X[i], i) for i in self.numeric_.tolist())
+            return
+        for start in range(0, X.shape[1], BLOCK_COLUMNS):
+            yield from np.ascontiguousarray(X[:, start : start + BLOCK_COLUMNS].T)
 
     def _must_look(self, X: Any) -> bool:
         """Whether numbers are changed: not if they stay, and none is missing."""
@@ -344,12 +394,13 @@ class TableEncoder:
         plain = is_plain(X)
         columns = None if plain else columns_of(X)
         n_numeric, n_missing = len(self.numeric_), len(self.missing_)
-        for start in range(0, len(out) if n_numeric else 0, CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
+        step = max(1, CHUNK_NUMBERS // max(1, n_numeric))
+        for start in range(0, len(out) if n_numeric else 0, step):
+            rows = slice(start, start + step)
             if columns is None:
                 values = X[rows].astype(np.float64)
             else:
-                whole = len(out) <= CHUNK_ROWS
+                whole = len(out) <= step
                 values = np.empty((min(rows.stop, len(out)) - start, n_numeric))
                 for k, i in enumerate(self.numeric_.tolist()):
                     column = columns[i] if whole else columns[i][rows]
