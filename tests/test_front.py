@@ -195,3 +195,33 @@ def test_two_values_have_no_wave():
     binary = MLPStudent((4,), max_iter=2, random_state=0).fit(X > 0, X[:, 0] > 0)
     assert binary.embedding_coefs_ is None
     assert binary.coefs_[0].shape[0] == 4
+
+
+def test_cosines_in_float32_are_nearly_those_in_float64():
+    rng = np.random.default_rng(0)
+    waves = draw_waves(3, np.random.RandomState(0))
+    coefs = rng.uniform(-0.5, 0.5, size=(3, waves[0].shape[1], 2))
+    values = rng.uniform(-5, 5, size=(50, 3))
+    exact = periodic_embedding(values, *waves, coefs)
+    found = periodic_embedding(values, *waves, coefs, np.float32)
+    assert found.dtype == np.float64
+    assert 0 < np.abs(found - exact).max() < 1e-6
+    # A row has the same embedding whatever stands beside it.
+    rows = [periodic_embedding(v[None], *waves, coefs, np.float32) for v in values]
+    alone = np.vstack(rows)
+    assert_allclose(found, alone, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cosines_of_a_batch_are_those_of_torch(dtype):
+    stack = make_stack(1, dtype=dtype)
+    x = torch.linspace(-5, 5, 40).reshape(1, 10, N_IN).to(dtype)
+    _, cosines = stack.front.forward(stack._flat[:, : stack._n_front], x)
+    columns = x[0].T[COLUMNS][:, None].double()
+    frequencies, phases = (
+        torch.from_numpy(waves)[:, :, None]
+        for waves in (stack.front.frequencies, stack.front.phases)
+    )
+    expected = torch.cos(columns * frequencies + phases)
+    atol = 1e-6 if dtype == torch.float32 else 1e-12
+    assert_allclose(cosines[0], expected, rtol=0, atol=atol)

@@ -97,11 +97,12 @@ class MLPStudent(GradientStudent):
     device : str, default="auto"
         "auto" (CUDA if there is one, then MPS, else CPU) or a torch device.
     dtype : {"float32", "float64", "bfloat16", "auto"}, default="float32"
-        Type used in training; prediction is in float64. "bfloat16" keeps parameters in
-        float32 and takes matrix products in bfloat16. "auto" does so on a CPU with
-        instructions for it (AVX512-BF16) if two hidden layers in a row have at least
-        384 units each, where a step was measured to be 1.3 to 1.9 times faster, and is
-        "float32" otherwise; so it may give another student on another machine.
+        Type used in training; prediction is in float64, but for the cosines of periodic
+        embeddings, which are in float32 unless this is "float64". "bfloat16" keeps
+        parameters in float32 and takes matrix products in bfloat16. "auto" does so on a
+        CPU with instructions for it (AVX512-BF16) if two hidden layers in a row have at
+        least 384 units each, where a step was measured to be 1.3 to 1.9 times faster,
+        and is "float32" otherwise; so it may give another student on another machine.
         Probabilities differ from those of "float32" by up to 0.03 on average, in
         measurements in which those of another seed differed by 0.02 to 0.07. On CUDA
         products of float32 are taken in TF32, whose mantissa has 10 bits, unless you
@@ -392,6 +393,7 @@ class MLPStudent(GradientStudent):
                 self.frequencies_,
                 self.phases_,
                 self.embedding_coefs_,
+                self._parameter_dtype(),
             )
             hidden = np.hstack([hidden, embedded])
         last = len(self.coefs_) - 1
