@@ -26,7 +26,7 @@ from skdistill._top_k import Tables, largest, row_chunks
 from skdistill._typing import FloatArray, IntArray
 
 #: Wrong labels of a row that it is compared with.
-N_HARD = 10
+N_HARD = 20
 #: Pairs of a row and a label, at most; of more rows than that some are drawn.
 MAX_PAIRS = 2**23
 #: Chunks that are worked on at a time.
