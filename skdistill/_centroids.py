@@ -95,6 +95,34 @@ class LabelVectors:
             self._blocks[key] = _ByFeature.of(self.matrix[block], self._share, n_dense)
         return self._blocks[key].scores(unit)
 
+    def scores_of(self, unit: sp.csr_matrix, labels: IntArray) -> FloatArray:
+        """Return the products of rows with the vectors of some labels of each.
+
+        Parameters
+        ----------
+        unit : csr_matrix of shape (n_rows, n_features)
+            The rows.
+        labels : ndarray of shape (n_rows, k)
+            Labels of each row.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, k)
+            float64.
+        """
+        n_rows, k = labels.shape
+        scores = np.empty((n_rows, k))
+        longest = int(np.diff(self.matrix.indptr).max())
+        size = max(1, CHUNK_ENTRIES // 4 // (unit.shape[1] + k * longest))
+        for start in range(0, n_rows, size):
+            rows = slice(start, start + size)
+            dense, chosen = unit[rows].toarray(), self.matrix[labels[rows].ravel()]
+            pair = np.repeat(np.arange(len(dense) * k), np.diff(chosen.indptr))
+            products = chosen.data * dense[pair // k, chosen.indices]
+            sums = np.bincount(pair, weights=products, minlength=len(dense) * k)
+            scores[rows] = sums.reshape(-1, k)
+        return scores
+
     def some(self, labels: IntArray) -> LabelVectors:
         """Return the vectors of labels that are needed for a moment."""
         chosen = LabelVectors(self.matrix[labels], 1.0)

@@ -507,9 +507,10 @@ default=None
             setattr(self, name, value)
         if self.search == "hnsw":
             rows = task.calibration_rows[:RECALL_ROWS]
-            query = self._tables().query(task.X[rows], np.float32)
+            tables = self._tables()
+            query = tables.query(task.X[rows], np.float32)
             k = min(RECALL_LABELS, len(self.classes_))
-            self.search_recall_ = self._approximate().recall(query, k)
+            self.search_recall_ = self._approximate().recall(tables, query, k)
 
     def _calibration(self, task: _Task, tables: Tables) -> Calibration:
         """Fit what turns logits into chances."""
@@ -578,9 +579,10 @@ default=None
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        # Made again where they are needed.
-        for name in ("_index", "_vectors"):
-            state.pop(name, None)
+        # Made again where they are needed; a graph takes long to build.
+        state.pop("_vectors", None)
+        if self.search != "hnsw":
+            state.pop("_index", None)
         return state
 
     def __sklearn_tags__(self) -> Any:

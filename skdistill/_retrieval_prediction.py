@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skdistill._approximate_search import ApproximateSearch
 from skdistill._centroids import LabelVectors
 from skdistill._hidden_units import Hidden
 from skdistill._label_sets import DENSE, MULTICLASS, NAMES
@@ -19,7 +20,6 @@ from skdistill._retrieval_proba import Calibration
 from skdistill._retrieval_scorer import label_indicator
 from skdistill._top_k import (
     BLOCK_LOGITS,
-    ApproximateSearch,
     Query,
     Tables,
     exact_search,
@@ -95,9 +95,9 @@ class RetrievalPrediction:
                 # The labels looked at stand for all.
                 index = self._approximate()
                 n_found = min(max(k, index.breadth), len(self.classes_))
-                found, logits, total = index(query, n_found)
+                found, logits, total = index(tables, query, n_found)
                 return found[:, :k], calibration.proba(logits, total)[:, :k]
-            found, logits, total = self._approximate()(query, k)
+            found, logits, total = self._approximate()(tables, query, k)
             return found, calibration.proba(logits, total)
         found, logits, total = exact_search(tables, query, k)
         if not calibration.needs_all:
@@ -294,7 +294,7 @@ class RetrievalPrediction:
         )
 
     def _approximate(self) -> ApproximateSearch:
-        """Return the index; it is built where it is first needed, and not pickled."""
+        """Return the graph; it is built where it is first needed."""
         if getattr(self, "_index", None) is None:
             self._index = ApproximateSearch(self._tables())
         assert self._index is not None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from skdistill._centroids import LabelVectors, unit_rows
 from skdistill._hidden_units import Hidden, activate_in_place, pooled
@@ -105,13 +105,20 @@ class Tables:
             features = self.features.astype(dtype, copy=False)
             products: FloatArray = np.asarray(X, dtype=dtype) @ features
             return products
-        # Only the features that are there: a wider type must not copy the whole table.
+        # Only the features that are there, and some dimensions at a time: a wider type
+        # must not copy the whole table.
         present, columns = np.unique(X.indices, return_inverse=True)
         part = sp.csr_matrix(
             (X.data.astype(dtype, copy=False), columns, X.indptr),
             shape=(X.shape[0], len(present)),
         )
-        return part @ self.features[present].astype(dtype, copy=False)
+        dim = self.features.shape[1]
+        products = np.empty((X.shape[0], dim), dtype=dtype)
+        size = max(1, BLOCK_LOGITS // max(1, len(present)))
+        for start in range(0, dim, size):
+            some = slice(start, start + size)
+            products[:, some] = part @ self.features[present, some].astype(dtype)
+        return products
 
     def blocks(self) -> Iterator[slice]:
         """Cut the labels into blocks, always the same ones."""
@@ -130,14 +137,15 @@ class Tables:
 
     def logits_of(self, query: Query, labels: IntArray) -> FloatArray:
         """Return the logits of some labels of each row, (n_rows, k)."""
-        dtype = query.hidden.dtype
-        embeddings = self.labels[labels].astype(dtype, copy=False)
-        logits: FloatArray = np.einsum("rkd,rd->rk", embeddings, query.hidden)
-        logits += self.bias[labels].astype(dtype, copy=False)
+        logits = np.empty(labels.shape, dtype=query.hidden.dtype)
+        size = max(1, BLOCK_LOGITS // max(1, labels.shape[1] * self.labels.shape[1]))
+        for start in range(0, len(labels), size):
+            rows = slice(start, start + size)
+            embeddings = self.labels[labels[rows]].astype(logits.dtype, copy=False)
+            np.einsum("rkd,rd->rk", embeddings, query.hidden[rows], out=logits[rows])
+        logits += self.bias[labels].astype(logits.dtype, copy=False)
         if self.residual is not None and query.unit is not None:
-            for i, chosen in enumerate(labels):
-                product = self.residual.matrix[chosen] @ query.unit[i].T
-                logits[i] += product.toarray()[:, 0]
+            logits += self.residual.scores_of(query.unit, labels)
         return logits
 
 
@@ -176,7 +184,7 @@ def exact_search(
         if labels.shape[1] > k:
             kept, best = largest(best, k)
             labels = np.take_along_axis(labels, kept, axis=1)
-        log_total = np.logaddexp(log_total, _log_sum(logits))
+        log_total = np.logaddexp(log_total, log_sum(logits))
     order = np.lexsort((labels, -best), axis=1)
     return (
         np.take_along_axis(labels, order, axis=1),
@@ -225,8 +233,19 @@ def largest(values: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
     )
 
 
-def _log_sum(logits: FloatArray) -> FloatArray:
-    """Return log sum exp of each row; the logits are used up."""
+def log_sum(logits: FloatArray) -> FloatArray:
+    """Return log sum exp of each row; the logits are used up.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_rows, n_some)
+        Logits, changed in place.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+        The logarithms.
+    """
     largest = logits.max(axis=1)
     logits -= largest[:, None]
     np.exp(logits, out=logits)
@@ -252,7 +271,7 @@ def log_totals(tables: Tables, query: Query) -> FloatArray:
     n_rows, dtype = len(query.hidden), query.hidden.dtype
     total = np.full(n_rows, -np.inf, dtype=dtype)
     for block in tables.blocks():
-        total = np.logaddexp(total, _log_sum(tables.logits(query, block)))
+        total = np.logaddexp(total, log_sum(tables.logits(query, block)))
     return total
 
 
@@ -282,118 +301,3 @@ def best_residuals(tables: Tables, query: Query, k: int) -> IntArray:
     for i, (start, stop) in enumerate(pairwise(scores.indptr)):
         best[i, : stop - start] = scores.indices[start:stop]
     return best
-
-
-class ApproximateSearch:
-    """Labels of large logits from a graph of near neighbours (HNSW).
-
-    The largest inner product with ``(embedding, bias)`` of a row ``(hidden, 1)``;
-    through faiss, or else usearch.
-
-    Parameters
-    ----------
-    tables : Tables
-        The student.
-    breadth : int, default=128
-        Labels that a search looks at, about; more find more of the best.
-    """
-
-    def __init__(self, tables: Tables, breadth: int = 128) -> None:
-        self.tables = tables
-        self.breadth = breadth
-        vectors = np.column_stack([tables.labels, tables.bias]).astype(np.float32)
-        self._find = _build_index(vectors, breadth)
-
-    def __call__(self, query: Query, k: int) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Return labels and logits found, and log-totals over the labels looked at."""
-        n_found = min(max(k, self.breadth), len(self.tables.bias))
-        ones = np.ones((len(query.hidden), 1))
-        found = self._find(np.hstack([query.hidden, ones]).astype(np.float32), n_found)
-        others = best_residuals(self.tables, query, min(n_found, self.breadth))
-        found = np.hstack([found, others])
-        logits = self.tables.logits_of(query, np.maximum(found, 0))
-        logits[_repeated(found) | (found < 0)] = -np.inf
-        order = np.lexsort((found, -logits), axis=1)[:, :k]
-        best = np.take_along_axis(logits, order, axis=1)
-        return np.take_along_axis(found, order, axis=1), best, _log_sum(logits)
-
-    def recall(self, query: Query, k: int) -> float:
-        """Return the share of the exact best k labels that are found.
-
-        Parameters
-        ----------
-        query : Query
-            Rows.
-        k : int
-            How many labels.
-
-        Returns
-        -------
-        float
-            The mean over the rows.
-        """
-        exact, _, _ = exact_search(self.tables, query, k)
-        found, _, _ = self(query, k)
-        rows = zip(exact, found, strict=True)
-        return float(np.mean([np.isin(a, b).mean() for a, b in rows]))
-
-
-def _repeated(found: IntArray) -> NDArray[np.bool_]:
-    """Return which entries of a row have come before in it."""
-    order = np.argsort(found, axis=1, kind="stable")
-    ordered = np.take_along_axis(found, order, axis=1)
-    again = np.zeros(found.shape, dtype=bool)
-    again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    repeated = np.empty_like(again)
-    np.put_along_axis(repeated, order, again, axis=1)
-    return repeated
-
-
-def _build_index(vectors: NDArray[np.float32], breadth: int) -> Any:
-    """Return a function from queries and a number to the neighbours found."""
-    try:
-        import faiss
-    except ImportError:
-        return _build_usearch(vectors, breadth)
-    index = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = 2 * breadth
-    index.hnsw.efSearch = breadth
-    index.add(vectors)
-    return lambda queries, k: _filled(index.search(queries, k)[1], len(vectors))
-
-
-def _build_usearch(vectors: NDArray[np.float32], breadth: int) -> Any:
-    """Return the same through usearch."""
-    try:
-        from usearch.index import Index
-    except ImportError as error:
-        raise ImportError(
-            "search='hnsw' needs faiss or usearch: pip install skdistill[search], or "
-            "use search='exact'."
-        ) from error
-    index = Index(
-        ndim=vectors.shape[1],
-        metric="ip",
-        dtype="f32",
-        expansion_add=2 * breadth,
-        expansion_search=breadth,
-    )
-    index.add(np.arange(len(vectors)), vectors)
-
-    def find(queries: NDArray[np.float32], k: int) -> IntArray:
-        keys = np.full((len(queries), k), -1, dtype=np.int64)
-        for row, query in zip(keys, queries, strict=True):
-            matches = index.search(query, k).keys
-            row[: len(matches)] = matches
-        return _filled(keys, len(vectors))
-
-    return find
-
-
-def _filled(found: IntArray, n_labels: int) -> IntArray:
-    """Replace what a search did not find by labels that the row does not have yet."""
-    for row in found[(found < 0).any(axis=1)]:
-        absent = row < 0
-        others = np.setdiff1d(np.arange(n_labels), row[~absent])
-        row[absent] = others[: absent.sum()]
-    return found

@@ -513,46 +513,6 @@ def test_k_is_a_number_of_labels(data, k):
         clone(SMALL).fit(*data).predict_topk(data[0], k)
 
 
-def test_approximate_search_without_a_library_says_what_to_install(data, monkeypatch):
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setitem(sys.modules, "usearch.index", None)
-    with pytest.raises(ImportError, match=r"skdistill\[search\]"):
-        clone(SMALL).set_params(search="hnsw").fit(*data)
-
-
-class BruteForce:
-    """Stands for faiss: finds half of the best, and leaves some out."""
-
-    METRIC_INNER_PRODUCT = 0
-
-    class IndexHNSWFlat:
-        def __init__(self, dim, width, metric):
-            self.hnsw = type("Settings", (), {})()
-
-        def add(self, vectors):
-            self.vectors = vectors
-
-        def search(self, queries, k):
-            found = np.argsort(-(queries @ self.vectors.T), axis=1)[:, :k]
-            found[:, k // 2 :] = -1
-            return None, found
-
-
-@pytest.mark.parametrize("residual", [0, 20])
-def test_approximate_search_reports_its_recall(data, monkeypatch, residual):
-    monkeypatch.setitem(sys.modules, "faiss", BruteForce)
-    X, Y = data
-    retriever = clone(SMALL).set_params(search="hnsw", residual=residual).fit(X, Y)
-    assert 0.5 < retriever.search_recall_ <= 1.0
-    exact = clone(retriever).set_params(search="exact").fit(X, Y)
-    labels, _ = retriever.predict_topk(X, 3)
-    assert (labels[:, 0] == exact.predict_topk(X, 1)[0][:, 0]).mean() > 0.9
-    assert all(len(set(row)) == 3 for row in labels)
-    assert_array_equal(
-        pickle.loads(pickle.dumps(retriever)).predict_topk(X, 3)[0], labels
-    )
-
-
 # -- memory -------------------------------------------------------------------------
 
 
