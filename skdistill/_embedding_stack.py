@@ -123,16 +123,16 @@ class EmbeddingStack:
 
     def n_shards(self, batch_size: int) -> int:
         """Return into how many shards of rows a batch is cut."""
-        flops = 6.0 * batch_size * self.settings.n_candidates * self.features.shape[1]
         if self.features.device.type != "cpu":
             return 1
-        return N_SHARDS if flops >= SHARD_FLOPS and batch_size >= 2 * N_SHARDS else 1
+        return n_shards(batch_size, self.settings.n_candidates, self.features.shape[1])
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
         """Set the gradients of the rows touched; return the batch's mean loss (1,)."""
         import torch
 
         assert isinstance(batch, RetrievalBatch)
+        self.gradients = []
         self.rng = batch.rng
         step = _Step(self, batch)
         n_shards = self.n_shards(batch.n_rows)
@@ -179,6 +179,23 @@ class EmbeddingStack:
 
     def narrow(self, rows: torch.Tensor) -> None:
         """Do nothing: there is one member."""
+
+
+def n_shards(batch_size: int, n_candidates: int, dim: int) -> int:
+    """Return into how many shards of rows a batch is cut on a CPU.
+
+    Parameters
+    ----------
+    batch_size, n_candidates, dim : int
+        Sizes of a step.
+
+    Returns
+    -------
+    int
+        1 or `N_SHARDS`.
+    """
+    flops = 6.0 * batch_size * n_candidates * dim
+    return N_SHARDS if flops >= SHARD_FLOPS and batch_size >= 2 * N_SHARDS else 1
 
 
 def _without_graph(function: Any, *args: Any) -> Any:
@@ -336,7 +353,7 @@ class RowAdagrad:
         ]
 
     def step(self) -> None:
-        """Move the rows that have a gradient."""
+        """Move the rows that have a gradient, which is used up."""
         import torch
 
         rate = self.learning_rate * (1.0 - self.taken / self.total_steps)
@@ -383,7 +400,7 @@ class RowAdagrad:
                 self._add(moved, values, factor)
                 table.index_copy_(0, rows, moved)
             else:
-                table.index_add_(0, rows, values * factor)
+                table.index_add_(0, rows, values.mul_(factor))
 
     def _add(
         self, table: torch.Tensor, values: torch.Tensor, factor: torch.Tensor
