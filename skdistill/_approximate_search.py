@@ -18,7 +18,15 @@ class Neighbours(Protocol):
     """Finds the vectors of largest inner product; can be pickled."""
 
     def find(self, queries: Vectors, k: int) -> IntArray:
-        """Return the numbers of k vectors a query, -1 where it found none."""
+        """Return the numbers of k vectors a query, -1 where it found none.
+
+        Parameters
+        ----------
+        queries : ndarray of shape (n_queries, n_values)
+            What to multiply with.
+        k : int
+            How many.
+        """
 
 
 class ApproximateSearch:

@@ -137,8 +137,8 @@ class DistillationRetriever(
     cv : int, splitter, "in-sample" or None, default=None
         Folds for unfitted teachers; None stands for 3.
     search : {"exact", "hnsw"}, default="exact"
-        How the best labels are found. "hnsw" is approximate, needs faiss or usearch, and
-        is for very many labels and ``residual=0``.
+        How the best labels are found. "hnsw" is approximate, needs faiss or usearch,
+        and is for very many labels and ``residual=0``.
     memory_limit : int or None, default=None
         Bytes that training may take; more is refused before it starts. None: what the
         machine has.
