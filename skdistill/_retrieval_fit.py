@@ -92,6 +92,11 @@ class Recipe:
         assert not isinstance(self.n_negatives, str)
         return self.n_negatives
 
+    def n_scored(self, n_labels: int) -> int:
+        """Return about how many labels a batch is scored against."""
+        drawn = self.n_drawn(n_labels)
+        return n_labels if drawn is None else min(n_labels, 2 * drawn)
+
     def n_passes(self, steps_per_pass: int) -> int:
         """Return the passes over the rows."""
         if self.max_iter != "auto":
@@ -172,7 +177,9 @@ def memory_of(recipe: Recipe, rows: Rows, soft_entries: int) -> MemoryReport:
     n_candidates = n_labels
     if drawn is not None:
         own = min(n_labels, _distinct(rows.indicator, batch) + soft_entries * batch)
-        n_candidates = min(n_labels, int(own) + drawn)
+        # Some are drawn twice, or are labels of the batch already.
+        others = -np.expm1(drawn * np.log1p(-1.0 / max(2, n_labels)))
+        n_candidates = int(own + (n_labels - own) * others)
     n_present = n_features
     if sp.issparse(rows.X):
         n_present = min(n_features, int(_distinct(rows.X, batch)))
@@ -187,6 +194,8 @@ def memory_of(recipe: Recipe, rows: Rows, soft_entries: int) -> MemoryReport:
             n_labels=n_labels,
             dim=recipe.dim,
             n_candidates=n_candidates,
+            n_expected=recipe.n_scored(n_labels),
+            n_calibration=min(256, n_samples if n_samples < 2000 else n_samples // 50),
             batch_size=batch,
             n_present=n_present,
             item=item,
@@ -285,12 +294,11 @@ class Training:
         # As large, and steps as large, as sums would have them: a mean is smaller.
         scale = pooling_scale(rows.X, recipe.hidden.pooling)
         drawn *= np.float32(scale / np.sqrt(recipe.dim))
-        n_drawn = recipe.n_drawn(n_labels)
         settings = StepSettings(
             recipe.mixture.loss(),
             recipe.dropout,
             recipe.n_hard_negatives,
-            n_labels if n_drawn is None else min(n_labels, 2 * n_drawn),
+            recipe.n_scored(n_labels),
             recipe.hidden.activation,
             scale,
         )

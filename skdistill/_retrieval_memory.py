@@ -12,7 +12,13 @@ import scipy.sparse as sp
 
 from skdistill import _top_k as top_k
 from skdistill._centroids import DENSE_BYTES
-from skdistill._embedding_stack import BLOCK_LOGITS, N_SHARDS, UPDATE_VALUES
+from skdistill._embedding_stack import BLOCK_LOGITS, UPDATE_VALUES, n_shards
+
+#: Arrays of a block of logits that a step has at the same time: measured; and where
+#: there are several blocks, of which one is made while the other is still there.
+STEP_ARRAYS, STEP_ARRAYS_OF_BLOCKS = 7, 12
+#: Labels of a row that its calibration looks at, about.
+CALIBRATION_LABELS = 105
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -26,7 +32,9 @@ class Sizes:
     n_features, n_labels, dim : int
         Sizes of the tables.
     n_candidates : int
-        Labels that a batch is scored against, at most.
+        Labels that a batch is scored against, on average.
+    n_expected : int
+        The number of them by which a step is divided between two threads.
     batch_size : int
         Rows of a step.
     n_present : int
@@ -37,6 +45,8 @@ class Sizes:
         Bytes of the training's own inputs and targets.
     sparse_part : int
         Entries of the sparse part, at most.
+    n_calibration : int, default=256
+        Rows that are calibrated at a time.
     n_pairs, pair_entries : int, default=0
         Pairs of a row and a label by which the sparse part is refined, and features in
         them, at most.
@@ -46,12 +56,14 @@ class Sizes:
     n_labels: int
     dim: int
     n_candidates: int
+    n_expected: int
     batch_size: int
     n_present: int
     item: int
     label_item: int
     data: int
     sparse_part: int
+    n_calibration: int = 256
     n_pairs: int = 0
     pair_entries: int = 0
 
@@ -84,10 +96,11 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
 
     With d features, L labels, C candidates, dimension m, batches of B rows, f features
     present in a batch and b bytes a number, the parts are: tables ``b m d + b_L m L +
-    b L``; the optimiser's sums ``b (d + 2 L)``; gradients ``2 b m C + b m f``;
-    candidates ``b m C`` where they are fewer than the labels; blocks of logits; seven
+    b L``; the optimiser's sums ``b (d + 2 L)``; gradients ``b m C`` for each of one or
+    two shards and ``b m f``; candidates ``b m C`` where they are fewer than the labels;
+    hidden units ``4 b m B``; blocks of logits; labels in float64 to calibrate; seven
     times the sparse part and what of it is kept dense; the pairs that refine it, and
-    twice seven times the sparse part to do so; and 16 L for names and counts.
+    twice seven times the sparse part to do so; and 8 L for names.
 
     Parameters
     ----------
@@ -101,21 +114,23 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
     """
     s = sizes
     sampled = s.n_candidates < s.n_labels
-    block = min(s.batch_size * s.n_candidates, N_SHARDS * BLOCK_LOGITS)
-    scored = min(top_k.BLOCK_ROWS * s.n_labels, top_k.BLOCK_LOGITS)
-    updated = max(s.n_candidates, s.n_present) * s.dim
+    block = min(s.batch_size * s.n_candidates, BLOCK_LOGITS)
+    whole = s.batch_size * s.n_candidates <= BLOCK_LOGITS
+    arrays = STEP_ARRAYS if whole else STEP_ARRAYS_OF_BLOCKS
+    shards = n_shards(s.batch_size, s.n_expected, s.dim)
     return MemoryReport(
         {
             "data": s.data,
             "feature embeddings": s.n_features * s.dim * s.item,
             "label embeddings": s.n_labels * (s.dim * s.label_item + s.item),
             "optimiser": (s.n_features + 2 * s.n_labels) * s.item,
-            "gradients": (N_SHARDS * s.n_candidates + s.n_present) * s.dim * s.item,
+            "gradients": (shards * s.n_candidates + s.n_present) * s.dim * s.item,
             "candidates": s.n_candidates * s.dim * s.item if sampled else 0,
-            # Logits, targets, slope, and what they are made of; afterwards, to
-            # calibrate, logits in float64.
-            "logits": 8 * block * s.item + 3 * scored * 8,
-            "names": 16 * s.n_labels,
+            "hidden units": 4 * s.batch_size * s.dim * s.item,
+            # Logits, targets, slope, and what they are made of.
+            "logits": arrays * block * s.item,
+            "calibration": _calibration_bytes(s),
+            "names": 8 * s.n_labels,
             # Sums, vectors in training and in prediction, those also without common
             # features, and copies on the way there; three times the dense part.
             "sparse part": (
@@ -131,9 +146,22 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
             "fitted labels": (
                 s.n_labels * s.dim * s.item if s.label_item < s.item else 0
             ),
-            "update": 2 * s.item * min(UPDATE_VALUES, updated),
+            # Rows in float32, random numbers and bits.
+            "update": (
+                16 * min(UPDATE_VALUES, s.n_candidates * s.dim)
+                if s.label_item < s.item
+                else 0
+            ),
         }
     )
+
+
+def _calibration_bytes(s: Sizes) -> int:
+    """Return what the calibration takes: a block of labels, and those of rows."""
+    wider = 8 if s.item < 8 else 0
+    block = wider * min(s.n_labels, top_k.BLOCK_LABELS) * s.dim
+    chosen = s.n_calibration * min(s.n_labels, CALIBRATION_LABELS) * s.dim
+    return block + (s.item + wider) * min(top_k.BLOCK_LOGITS, chosen)
 
 
 def available_memory() -> int | None:

@@ -243,7 +243,7 @@ def test_row_adagrad_is_the_formula():
         none = torch.zeros(0, dtype=torch.long)
         student.gradients = [
             RowGradient(none, torch.zeros(0, DIM, dtype=torch.float64)),
-            RowGradient(torch.from_numpy(chosen), torch.from_numpy(g)),
+            RowGradient(torch.from_numpy(chosen), torch.from_numpy(g.copy())),
             RowGradient(none, torch.zeros(0, 1, dtype=torch.float64)),
         ]
         optimizer.step()

@@ -536,6 +536,30 @@ def test_the_memory_report_follows_the_formula(data):
     assert wide.total > report.total
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("n_negatives", [None, 6])
+def test_the_memory_of_what_stays_is_what_training_has_allocated(
+    data, dtype, n_negatives
+):
+    from skdistill._retrieval_fit import Rows, Training
+
+    X, Y = data
+    student = clone(SMALL).set_params(
+        dtype=dtype, n_negatives=n_negatives, residual=0, max_iter=1
+    )
+    parts = student.memory_report(X, Y).parts
+    training = Training(student._recipe(), Rows(X, Y, None), 0)
+    training.run(None, None)
+    features, labels, bias = (table.nbytes for table in training.stack.parameters())
+    assert parts["feature embeddings"] == features
+    assert parts["label embeddings"] == labels + bias
+    assert parts["optimiser"] == sum(s.nbytes for s in training.optimizer.sums)
+    # Beside the features present, of which nearly all are in each batch.
+    buffers = sum(buffer.nbytes for buffer in training.stack._buffers.values())
+    item = 8 if dtype == "float64" else 4
+    assert buffers <= 1.05 * parts["gradients"] <= 1.1 * (buffers + 60 * 8 * item)
+
+
 # -- checkpoints --------------------------------------------------------------------
 
 SCRIPT = """
