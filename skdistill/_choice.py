@@ -19,7 +19,7 @@ from skdistill._one_student import pool_weight
 from skdistill._rows import concatenate_rows
 from skdistill._soft_labels import LabelledRows
 from skdistill._typing import FloatArray, InputLike, IntArray
-from skdistill.losses import temper_proba
+from skdistill.losses import corrected_soft_labels, temper_proba
 from skdistill.students._base import (
     BaseStudent,
     Problem,
@@ -145,12 +145,15 @@ class Recipe:
         Temperature of the student's logits in the soft term.
     class_weight : ndarray of shape (n_classes,) or None
         Weights of the classes, in the objectives and where they are judged.
+    corrected : bool
+        Whether the soft labels of labelled rows are corrected by their labels.
     """
 
     labelled: LabelledRows
     weight: FloatArray
     student_temperature: float | str
     class_weight: FloatArray | None = None
+    corrected: bool = False
 
     def problems(
         self, candidates: Sequence[Candidate], material: Material
@@ -260,6 +263,9 @@ class Recipe:
             temper_proba(proba, temperature)
             for proba in (material.proba[candidate.source], *extra)
         ]
+        if self.corrected:
+            own = material.proba[candidate.source]
+            soft[0] = corrected_soft_labels(codes, own, temperature)
         same = self.student_temperature == "same"
         student_temperature = float(temperature if same else self.student_temperature)
         all_codes = np.concatenate([codes, *(p.argmax(axis=1) for p in extra)])
@@ -329,7 +335,7 @@ def judge(
     """
 
     def work(material: Material, test: IntArray) -> tuple[Any, Any, Any]:
-        students = _trained(student, recipe, candidates, material)
+        students = trained(student, recipe, candidates, material)
         X = _safe_indexing(recipe.labelled.X, test)
         codes = recipe.labelled.codes[test]
         proba = [s.predict_proba(X) for s in students]
@@ -350,13 +356,30 @@ def judge(
     return Judgement(np.hstack(losses), np.hstack(hits), weight, fold, proba)
 
 
-def _trained(
+def trained(
     student: BaseStudent,
     recipe: Recipe,
     candidates: Sequence[Candidate],
     material: Material,
 ) -> list[BaseStudent]:
-    """Train candidates that share their rows together."""
+    """Train candidates on the same material, those that share their rows together.
+
+    Parameters
+    ----------
+    student : student
+        Unfitted.
+    recipe : Recipe
+        Makes the problems.
+    candidates : sequence of Candidate
+        What to train.
+    material : Material
+        What they learn from.
+
+    Returns
+    -------
+    list of student
+        A fitted one for each candidate.
+    """
     groups: dict[Any, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(recipe.shares(candidate, material), []).append(candidate)

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing, check_random_state
 
-from skdistill._choice import ON_LABELS, Candidate, Recipe, make_candidates
+from skdistill._choice import (
+    IN_SAMPLE,
+    ON_LABELS,
+    Candidate,
+    Recipe,
+    make_candidates,
+)
 from skdistill._class_decision import decide_by_class
 from skdistill._decision import Outcome, decide
 from skdistill._material import Supply
@@ -26,6 +32,7 @@ class ChosenStudentMixin(OneStudentMixin):
 
     student_temperature: float | str
     augmentation: Any
+    loss_correction: bool
     classes_: NDArray[Any]
     mixing_weight_: Any
     # Of the estimator.
@@ -52,6 +59,7 @@ class ChosenStudentMixin(OneStudentMixin):
             weight,
             self.student_temperature,
             self._class_weights(),
+            corrected=self.loss_correction,
         )
         task = context.subcontext(task_name="choice")
         task.call_on_fit_task_begin(**data)
@@ -89,9 +97,13 @@ class ChosenStudentMixin(OneStudentMixin):
             weights[:] = outcome.best.mixing_weight
             self.mixing_weight_ = weights
         else:
-            candidates = make_candidates(
-                supply.sources, self.temperature, augmented=augmented
-            )
+            # What has seen the labels is not corrected by them.
+            sources = [
+                source
+                for source in supply.sources
+                if not (self.loss_correction and source == IN_SAMPLE)
+            ]
+            candidates = make_candidates(sources, self.temperature, augmented=augmented)
             outcome = decide(student, recipe, candidates, supply, self.n_jobs)
             self.mixing_weight_ = outcome.best.mixing_weight
         self.candidates_ = outcome.table

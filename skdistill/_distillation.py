@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,16 +23,24 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdistill._chosen_student import ChosenStudentMixin
 from skdistill._one_student import Given
+from skdistill._self_distillation import SelfDistillationMixin, is_self
 from skdistill._soft_labels import (
     TeacherStageMixin,
     TrainingRows,
     declared_teacher,
+    is_in_sample,
     set_input_tags,
 )
 from skdistill._typing import FloatArray, InputLike
 from skdistill._validation import keep_fitted_on_failure
+from skdistill.losses import corrected_soft_labels
 from skdistill.students import MLPStudent
-from skdistill.students._base import BaseStudent, mix_targets
+from skdistill.students._base import (
+    BaseStudent,
+    Problem,
+    mix_targets,
+    objective_terms,
+)
 from skdistill.students._class_weight import CLASS_WEIGHT_CONSTRAINT, class_weights
 from skdistill.students._resolve import as_student
 
@@ -68,7 +76,8 @@ class StudentClassifier(
         tags = super().__sklearn_tags__()
         # As they are: a repr must neither copy a module nor fail on a wrong teacher.
         student = MLPStudent() if self.student is None else self.student
-        set_input_tags(tags.input_tags, [declared_teacher(self.teacher), student])
+        teacher = student if is_self(self.teacher) else declared_teacher(self.teacher)
+        set_input_tags(tags.input_tags, [teacher, student])
         return tags
 
     def _new_student(
@@ -172,7 +181,9 @@ class StudentClassifier(
         return self._fitted_student().decision_function(X)
 
 
-class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
+class DistillationClassifier(
+    SelfDistillationMixin, ChosenStudentMixin, StudentClassifier
+):
     r"""Train a small student on the class probabilities of a strong teacher.
 
     For student logits :math:`z_i`, teacher probabilities :math:`p_i` (out-of-fold by
@@ -193,7 +204,7 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
 
     Parameters
     ----------
-    teacher : estimator, list of estimators or None, default=None
+    teacher : estimator, list of estimators, "self" or None, default=None
         Any classifier with `predict_proba`, or else `decision_function`. An estimator
         is cloned and cross-fitted, even if it is fitted already; wrapped in
         :class:`sklearn.frozen.FrozenEstimator` it is used as it is. A list averages
@@ -201,7 +212,8 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         A torch module is wrapped in :class:`~skdistill.teachers.ModuleTeacher`. None is
         :class:`sklearn.ensemble.HistGradientBoostingClassifier` in a
         :class:`~skdistill.teachers.TableTeacher`. The teacher sees X as it was passed:
-        frames, categories, missing values, text.
+        frames, categories, missing values, text. "self" is the student itself,
+        generation after generation, see `n_generations`.
     student : student, estimator, torch module or None, default=None
         None is :class:`~skdistill.students.MLPStudent`. Any student of
         :mod:`skdistill.students`; a torch module
@@ -238,6 +250,25 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         probabilities stay those of the labels. The student's are those of a population
         whose classes are so weighted; divided by ``class_weight_`` and normalised they
         are those of the labels again. "auto" judges by the weighted log-loss.
+    loss_correction : bool, default=False
+        Whether soft labels are corrected by the labels, so that the student's error
+        depends on the square of the teacher's [4]_: with :math:`w_i` for the tempered
+        :math:`p_i`, its place in the soft term is taken by :math:`(1 - c_i) w_i + c_i
+        e_{y_i}`, :math:`c_i = w_{iy} / (T \max(p_{iy}, 0.01))`. It takes a number for
+        `temperature` other than 1, at which that would be the labels; a student trained
+        on cross-entropy, without weights by class, as values may be below 0; and soft
+        labels by teachers that have not seen the labels: in-sample none are tried. With
+        ``student_temperature="same"`` the student still estimates the probabilities.
+    n_generations : int or None, default=None
+        With ``teacher="self"`` the most generations of students that learn from the one
+        before; None is 2, or what the folds allow. The first learns from the labels.
+        The rows' soft labels, and the labels that a generation is judged by, are never
+        known to the students that they are of, nor to their teachers: generation k
+        leaves k + 1 folds out at a time. It ends when a generation does not gain on
+        the one before by more than two standard errors; the one whose gain on labels
+        alone is surest is kept, if there is any. For each mixing weight that is tried,
+        five folds take 15 fits of the student for the first generation after the
+        labels, and 25 and 30 for the next. It takes no weights by class.
     augmentation : callable, "munge" or None, default=None
         Makes synthetic rows that the teacher, fitted on all rows, labels; they enter
         the soft term as those of `X_unlabeled` do. A function of
@@ -281,6 +312,14 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         whether it is "augmented", its "log_loss" and "accuracy" on held-out labels, its
         "gain" in log-loss on labels alone, "gain_standard_error", and whether it was
         "chosen". It makes a data frame.
+    generations_ : dict of ndarray
+        With ``teacher="self"``, one entry a generation, labels alone first:
+        "generation", its "mixing_weight" and "temperature", "log_loss" and "accuracy"
+        out-of-fold, its "gain" in log-loss on labels alone, "gain_standard_error", its
+        "step", the gain on the generation that taught it, "step_standard_error", and
+        whether it was "chosen". It makes a data frame.
+    n_generations_ : int
+        With ``teacher="self"``, number of the generation chosen; 0 is labels alone.
     teacher_ : estimator
         The fitted teacher, if `keep_teacher` and if one was used.
     n_features_in_ : int
@@ -299,6 +338,8 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
     .. [2] Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks",
            ICML 2017.
     .. [3] Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015.
+    .. [4] Dao, Kamath, Syrgkanis, Mackey, "Knowledge distillation as semiparametric
+           inference", ICLR 2021.
 
     Examples
     --------
@@ -325,6 +366,8 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
             "array-like",
         ],
         "augmentation": [StrOptions({"munge"}), callable, None],
+        "loss_correction": ["boolean"],
+        "n_generations": [Interval(Integral, 1, None, closed="left"), None],
     }
 
     def __init__(
@@ -336,6 +379,8 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         mixing_weight: Any = "auto",
         student_temperature: float | str = 1.0,
         class_weight: Any = None,
+        loss_correction: bool = False,
+        n_generations: int | None = None,
         augmentation: Any = None,
         cv: Any = None,
         memory: Any = None,
@@ -349,6 +394,8 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         self.mixing_weight = mixing_weight
         self.student_temperature = student_temperature
         self.class_weight = class_weight
+        self.loss_correction = loss_correction
+        self.n_generations = n_generations
         self.augmentation = augmentation
         self.cv = cv
         self.memory = memory
@@ -408,14 +455,24 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
             earlier fit stays usable.
         """
         _raise_for_params(params, self, "fit")
-        for name in ("teacher_", "candidates_"):
+        for name in ("teacher_", "candidates_", "generations_", "n_generations_"):
             self.__dict__.pop(name, None)
+        passed = {
+            "soft_labels": soft_labels,
+            "X_unlabeled": X_unlabeled,
+            "soft_labels_unlabeled": soft_labels_unlabeled,
+        }
         auto = isinstance(self.mixing_weight, str)
         student = self._new_student([self._setting()])
+        self._check_generations(student, passed)
+        if self.loss_correction:
+            self._check_correction(student)
         rows = self._check_rows(X, y, sample_weight)
         self._set_class_weights(rows)
         given = self._check_given(rows, soft_labels, X_unlabeled, soft_labels_unlabeled)
-        if auto:
+        if is_self(self.teacher) and not self._is_labels_alone():
+            self._fit_self(student, rows, params)
+        elif auto:
             self._fit_chosen(student, rows, given, params)
         else:
             given = self._with_synthetic(rows, given)
@@ -428,6 +485,38 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         if temperature is None:
             temperature = "auto" if isinstance(self.mixing_weight, str) else 1.0
         return temperature, float(self._mixes())
+
+    def _check_correction(self, student: BaseStudent) -> None:
+        """Refuse to correct where that is void, misleading or cannot be learned."""
+        if not isinstance(self.temperature, Real) or self.temperature == 1:
+            raise ValueError(
+                "loss_correction=True needs a number other than 1 for temperature, got "
+                f"{self.temperature!r}: at 1 corrected soft labels are the labels, and "
+                "what 'auto' would fit is the error that is corrected."
+            )
+        if is_in_sample(self.cv):
+            raise ValueError(
+                "loss_correction=True corrects by labels that the teacher has not "
+                "seen, but with cv='in-sample' it has seen them. Use another cv."
+            )
+        self._check_one_weight("loss_correction=True")
+        if self.class_weight is not None or student.class_weight is not None:
+            raise ValueError(
+                "loss_correction=True takes no class_weight: corrected soft labels "
+                "below 0 would let whole rows weigh less than nothing."
+            )
+        if not student._takes_student_temperature():
+            raise ValueError(
+                "loss_correction=True needs a student trained on cross-entropy "
+                "(LinearStudent, MLPStudent, ModuleStudent): corrected soft labels may "
+                f"be below 0, which {_student_name(student)} takes neither as weights "
+                "nor as probabilities."
+            )
+
+    def _tempered(self, rows: TrainingRows, proba: FloatArray) -> FloatArray:
+        if not self.loss_correction:
+            return super()._tempered(rows, proba)
+        return corrected_soft_labels(rows.codes, proba, self.temperature_)
 
     def _fit_student(
         self,
@@ -443,9 +532,14 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
                 rows.X, rows.y, rows.weight, None, 0.0, 1.0, weights
             )
             return
+        n_labelled = len(rows.y)
         rows, soft, mixing = self._with_pool(rows, soft, given, pool)
         same = self.student_temperature == "same"
-        temperature = self.temperature_ if same else self.student_temperature
+        temperature = float(self.temperature_ if same else self.student_temperature)
+        if self.loss_correction:
+            problem = _corrected_problem(rows, soft, mixing, temperature, n_labelled)
+            student._fit_problem(problem)
+            return
         if temperature != 1.0 or mixing.ndim == 2:
             student._fit_distillation(
                 rows.X, rows.y, rows.weight, soft, mixing, temperature, weights
@@ -455,6 +549,27 @@ class DistillationClassifier(ChosenStudentMixin, StudentClassifier):
         student._fit_distillation(
             rows.X, rows.y, rows.weight, targets, 1.0, 1.0, weights
         )
+
+
+def _corrected_problem(
+    rows: TrainingRows,
+    soft: FloatArray,
+    mixing: FloatArray,
+    temperature: float,
+    n_labelled: int,
+) -> Problem:
+    """Return what is to be learned of soft labels that are no probabilities.
+
+    They are no measure for when to stop either: that is left to the labels.
+    """
+    present = np.flatnonzero(rows.present())
+    rows = rows.take(present)
+    terms = objective_terms(rows.codes, soft[present], mixing[present], temperature)
+    weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
+    labelled = np.flatnonzero(present < n_labelled)
+    return Problem(
+        rows.X, rows.y, rows.codes, rows.classes, weight, terms, labelled=labelled
+    )
 
 
 def _student_name(student: BaseStudent) -> str:

@@ -153,10 +153,14 @@ class OneStudentMixin(TeacherStageMixin):
                 self.temperature_ = fit_temperature(
                     rows.codes, own, sample_weight=rows.weight
                 )
-            own = temper_proba(own, self.temperature_)
+            own = self._tempered(rows, own)
             pool = None if pool is None else temper_proba(pool, self.temperature_)
         task.call_on_fit_task_end(estimator=self, X=rows.X, y=rows.y)
         return own, pool
+
+    def _tempered(self, rows: TrainingRows, proba: FloatArray) -> FloatArray:
+        """Return the soft labels of labelled rows at their temperature."""
+        return temper_proba(proba, self.temperature_)
 
     def _proba(
         self, rows: TrainingRows, given: Given, params: dict[str, Any]

@@ -10,8 +10,6 @@ sample weights :math:`w`, temperature :math:`T`, student temperature :math:`S`,
 mixing weight :math:`a`.
 """
 
-from numbers import Real
-
 import numpy as np
 
 from skdistill._backend import (
@@ -29,6 +27,7 @@ from skdistill._loss_arguments import (
     check_trailing_shape,
     reduce_rows,
 )
+from skdistill._loss_correction import corrected_soft_labels
 from skdistill._recalibration import recalibrate_negative_aware
 from skdistill._retrieval_losses import (
     decoupled_loss,
@@ -39,11 +38,20 @@ from skdistill._retrieval_losses import (
     pick_all_labels,
     sampled_softmax_loss,
 )
+from skdistill._tempering import (
+    as_scalar_or_array,
+    check_nonnegative_rows,
+    check_temperature,
+    divide,
+    temper,
+    temper_proba,
+)
 
 __all__ = [
     "bipartite_risk",
     "bipartite_slope",
     "brier_loss",
+    "corrected_soft_labels",
     "decoupled_loss",
     "distillation_loss",
     "hardest_negatives",
@@ -56,55 +64,6 @@ __all__ = [
     "soft_cross_entropy",
     "temper_proba",
 ]
-
-
-def temper_proba(proba: Array, temperature: float | Array) -> Array:
-    r"""Temper class probabilities: raise them to the power 1/T and renormalise.
-
-    .. math:: p_k^{(T)} = \frac{p_k^{1/T}}{\sum_j p_j^{1/T}}
-
-    For :math:`p = \mathrm{softmax}(z)` this is :math:`\mathrm{softmax}(z / T)`, the
-    form in which [Hinton2015]_ writes it. Temperatures above 1 flatten the rows,
-    temperatures below 1 sharpen them, and the order of the classes stays.
-
-    Parameters
-    ----------
-    proba : array or tensor of shape (..., n_samples, n_classes)
-        Non-negative values with a positive sum over the last axis.
-    temperature : float or array of shape (...)
-        T, between 0 and infinity (exclusive). An array gives one temperature per
-        member of the leading axes, against which it is broadcast.
-
-    Returns
-    -------
-    tempered : array or tensor of shape (..., n_samples, n_classes)
-        Rows that sum to 1. Exact zeros stay zero. With ``temperature=1`` the rows
-        are renormalised and nothing else.
-
-    Raises
-    ------
-    TypeError
-        If `temperature` or `proba` is not numeric.
-    ValueError
-        If `temperature` is not positive and finite, or `proba` holds negative or
-        non-finite values or a row without a positive entry.
-
-    References
-    ----------
-    .. [Hinton2015] Hinton, Vinyals and Dean, "Distilling the knowledge in a neural
-       network", 2015, arXiv:1503.02531, Eq. (1).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skdistill.losses import temper_proba
-    >>> temper_proba(np.array([[0.8, 0.2, 0.0]]), temperature=2.0).round(3)
-    array([[0.667, 0.333, 0.   ]])
-    """
-    temperature = _check_temperature(temperature, "temperature")
-    proba = as_float(proba, "proba")
-    _check_nonnegative_rows(proba, "proba")
-    return _temper(proba, temperature)
 
 
 def soft_cross_entropy(
@@ -168,10 +127,10 @@ def soft_cross_entropy(
     >>> float(soft_cross_entropy([[0.5, 0.5], [1.0, 0.0]], logits).round(4))
     0.3993
     """
-    temperature = _check_temperature(temperature, "temperature")
+    temperature = check_temperature(temperature, "temperature")
     logits = as_logits(logits)
     soft_labels = _as_soft_labels(soft_labels, logits)
-    log_q = log_softmax(_divide(logits, temperature))
+    log_q = log_softmax(divide(logits, temperature))
     return reduce_rows(
         _cross_entropy_rows(soft_labels, log_q), sample_weight, reduction
     )
@@ -235,10 +194,10 @@ def brier_loss(
     >>> float(brier_loss([[1.0, 0.0]], np.log([[0.9, 0.1]])).round(4))
     0.02
     """
-    temperature = _check_temperature(temperature, "temperature")
+    temperature = check_temperature(temperature, "temperature")
     logits = as_logits(logits)
     soft_labels = _as_soft_labels(soft_labels, logits)
-    difference = soft_labels - softmax(_divide(logits, temperature))
+    difference = soft_labels - softmax(divide(logits, temperature))
     return reduce_rows((difference * difference).sum(-1), sample_weight, reduction)
 
 
@@ -323,7 +282,7 @@ def distillation_loss(
     >>> float(loss.round(4))
     0.5205
     """
-    temperature = _check_temperature(temperature, "temperature")
+    temperature = check_temperature(temperature, "temperature")
     student_temperature = _check_student_temperature(student_temperature, temperature)
     mixing_weight = _check_mixing_weight(mixing_weight)
     logits = as_logits(logits)
@@ -335,26 +294,12 @@ def distillation_loss(
             mixing_weight * student_temperature * student_temperature, logits
         )
         targets = _tempered_targets(soft_labels, logits, temperature)
-        log_q = log_softmax(_divide(logits, student_temperature))
+        log_q = log_softmax(divide(logits, student_temperature))
         rows = rows + factor * _cross_entropy_rows(targets, log_q)
     return reduce_rows(rows, sample_weight, reduction)
 
 
 # -- the formulas, on checked input ------------------------------------------------
-
-
-def _temper(proba: Array, temperature: float | Array) -> Array:
-    """Return p^(1/T) / sum p^(1/T); each row is first divided by its largest entry."""
-    xp = namespace(proba)
-    if is_number(temperature, 1.0):
-        return proba / xp.sum(proba, axis=-1, keepdims=True)
-    is_zero = proba == 0
-    ratio = xp.where(is_zero, 1.0, proba / xp.amax(proba, axis=-1, keepdims=True))
-    # Overflow to -inf and log(0) are right here: such a class gets probability 0.
-    with np.errstate(over="ignore", divide="ignore"):
-        power = xp.exp(_divide(xp.log(ratio), _within(temperature, proba)))
-    power = xp.where(is_zero, 0.0, power)
-    return power / xp.sum(power, axis=-1, keepdims=True)
 
 
 def _cross_entropy_rows(soft_labels: Array, log_q: Array) -> Array:
@@ -383,18 +328,11 @@ def _tempered_targets(
     """Check and temper the soft labels."""
     soft_labels = _as_soft_labels(soft_labels, logits)
     if namespace(logits) is np:
-        _check_nonnegative_rows(soft_labels, "soft_labels")
-    return _temper(soft_labels, temperature)
+        check_nonnegative_rows(soft_labels, "soft_labels")
+    return temper(soft_labels, temperature)
 
 
 # -- one number, or one for each student of a stack --------------------------------
-
-
-def _divide(array: Array, temperature: float | Array) -> Array:
-    """Divide rows and classes by one number, or by one for each leading index."""
-    if isinstance(temperature, float):
-        return array if temperature == 1.0 else array / temperature
-    return array / like(temperature, array)[..., None, None]
 
 
 def _per_row(value: float | Array, logits: Array) -> Array:
@@ -402,24 +340,7 @@ def _per_row(value: float | Array, logits: Array) -> Array:
     return value if isinstance(value, float) else like(value, logits)[..., None]
 
 
-def _within(temperature: float | Array, array: Array) -> float | Array:
-    """Clip a temperature to the positive numbers that the dtype of `array` has."""
-    info = namespace(array).finfo(array.dtype)
-    low, high = float(info.tiny), float(info.max)
-    if isinstance(temperature, float):
-        return min(max(temperature, low), high)
-    return namespace(temperature).clip(temperature, low, high)
-
-
 # -- checks ------------------------------------------------------------------------
-
-
-def _check_temperature(value: float | Array, name: str) -> float | Array:
-    """Check that a temperature, or each of an array of them, is in (0, inf)."""
-    value = _as_scalar_or_array(value, name)
-    if namespace(value) is np and not np.all((value > 0) & np.isfinite(value)):
-        raise ValueError(f"{name}={value!r} must be positive and finite.")
-    return value
 
 
 def _check_student_temperature(
@@ -427,7 +348,7 @@ def _check_student_temperature(
 ) -> float | Array:
     """Check a student temperature; "same" is replaced by `temperature`."""
     if not isinstance(value, str):
-        return _check_temperature(value, "student_temperature")
+        return check_temperature(value, "student_temperature")
     if value != "same":
         raise ValueError(
             f"student_temperature={value!r} must be 'same' or a positive number."
@@ -437,24 +358,12 @@ def _check_student_temperature(
 
 def _check_mixing_weight(value: float | Array) -> float | Array:
     """Check that a mixing weight, or each of an array of them, is in [0, 1]."""
-    value = _as_scalar_or_array(value, "mixing_weight")
+    value = as_scalar_or_array(value, "mixing_weight")
     if namespace(value) is np and not np.all((value >= 0) & (value <= 1)):
         raise ValueError(
             f"mixing_weight={value!r} must be between 0 and 1 (inclusive)."
         )
     return value
-
-
-def _as_scalar_or_array(value: float | Array, name: str) -> float | Array:
-    """Return a Python float, a float array or the tensor itself."""
-    if isinstance(value, (bool, np.bool_)) or not (
-        isinstance(value, Real) or hasattr(value, "shape")
-    ):
-        raise TypeError(f"{name}={value!r} must be a real number or an array of them.")
-    if isinstance(value, Real):
-        return float(value)
-    value = as_float(value, name)
-    return float(value) if value.shape == () else value
 
 
 def _as_soft_labels(soft_labels: Array | None, logits: Array) -> Array:
@@ -486,18 +395,3 @@ def _as_codes(y: Array, logits: Array) -> Array:
     if namespace(y) is np:
         y = xp.tensor(y.astype(np.int64))
     return y.to(dtype=xp.int64, device=logits.device)
-
-
-def _check_nonnegative_rows(proba: Array, name: str) -> None:
-    """Check that each row can be normalised."""
-    if proba.ndim < 1 or 0 in proba.shape[-1:]:
-        raise ValueError(
-            f"{name} must have shape (..., n_classes); got {tuple(proba.shape)}."
-        )
-    xp = namespace(proba)
-    total = xp.sum(proba, axis=-1)
-    if not bool((proba >= 0).all() and xp.isfinite(total).all() and (total > 0).all()):
-        raise ValueError(
-            f"{name} must be non-negative and finite, with a positive entry in each "
-            "row."
-        )

@@ -34,6 +34,8 @@ pytestmark = pytest.mark.filterwarnings(
     # By the choice between labels and soft labels, of checks' data: noise, few rows.
     "ignore:The teacher:UserWarning",
     "ignore:mixing_weight='auto' cannot choose:UserWarning",
+    "ignore:teacher='self' cannot teach:UserWarning",
+    "ignore:The least populated class in y has only:UserWarning",
     # LogisticRegression, as a teacher, on unscaled checks' data.
     "ignore::sklearn.exceptions.ConvergenceWarning",
 )
@@ -114,6 +116,20 @@ ESTIMATORS = {
         DistillationClassifier(GaussianNB(), LinearStudent(), cv=3),
         None,
     ),
+    "DistillationClassifier, self": (
+        DistillationClassifier("self", LinearStudent(), mixing_weight=0.5),
+        None,
+    ),
+    "DistillationClassifier, corrected": (
+        DistillationClassifier(
+            GaussianNB(),
+            LinearStudent(),
+            temperature=2.0,
+            mixing_weight=0.5,
+            loss_correction=True,
+        ),
+        None,
+    ),
     "DistillationClassifier, linear student": (
         DistillationClassifier(
             LOGISTIC, LinearStudent(), cv="in-sample", mixing_weight=0.5
@@ -173,6 +189,10 @@ ESTIMATORS = {
 
 
 def expected_failures(estimator):
+    if isinstance(estimator, DistillationClassifier) and (
+        estimator.teacher == "self" or estimator.loss_correction
+    ):
+        return {"check_class_weight_classifiers": "Weights by class are refused."}
     for candidate, reason in ESTIMATORS.values():
         if repr(candidate) == repr(estimator) and reason is not None:
             return dict.fromkeys(WEIGHT_CHECKS, reason)

@@ -134,3 +134,16 @@ def calibration_loss(codes, proba, temperature, sample_weight=None):
         for code, p in zip(codes, proba, strict=True)
     ]
     return weighted_mean(rows, sample_weight)
+
+
+def corrected_loss(code, p, z, temperature, min_proba=0.01):
+    """Dao et al. (2021): the loss of a row plus its first-order correction."""
+    w = temper_row(p, temperature)
+    q = softmax_row(z, temperature)
+    r = [
+        (1.0 if k == code else 0.0) / max(p[k], min_proba) - 1.0 for k in range(len(p))
+    ]
+    of_residual = sum(r[k] * w[k] for k in range(len(p)))
+    of_logs = sum(w[k] * math.log(q[k]) for k in range(len(p)))
+    of_both = sum(r[k] * w[k] * math.log(q[k]) for k in range(len(p)))
+    return -of_logs + (of_residual * of_logs - of_both) / temperature
