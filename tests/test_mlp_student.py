@@ -1,6 +1,7 @@
 import _thread
 import io
 import pickle
+import signal
 import threading
 import time
 import warnings
@@ -529,6 +530,8 @@ def interrupt():
 
 
 def ctrl_c(estimator, X, y):
+    # A process started in the background ignores the signal: the fit would never end.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.3, _thread.interrupt_main)
     timer.start()
     try:
@@ -536,6 +539,7 @@ def ctrl_c(estimator, X, y):
         time.sleep(10)  # an interrupt that came too late would hit another test
     finally:
         timer.join()
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("two_threads")
