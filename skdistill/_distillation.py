@@ -225,8 +225,7 @@ class DistillationClassifier(
         them, below 1 sharpens them. "auto" is the one that minimises the out-of-fold
         log-loss of the teacher on the labels [2]_; it needs no further fit. None is 1;
         with ``mixing_weight="auto"`` the fitted one is tried beside it.
-    mixing_weight : float, array-like of shape (n_classes,), "auto" or "per-class", \
-            default="auto"
+    mixing_weight : float, array-like, "auto" or "per-class", default="auto"
         Weight a of the soft labels, in [0, 1]. "auto" tries several ways to train the
         student, on the labels alone among them, on folds of the rows, and takes the one
         whose gain in log-loss on held-out labels is surest; labels alone win unless
@@ -234,11 +233,11 @@ class DistillationClassifier(
         Tried are the weights 0.5 and 1 with each of: out-of-fold soft labels; in-sample
         ones; and both once more with the rows of `augmentation`. No teacher has seen
         the labels that its students are judged by, unless it is frozen. A number is
-        taken as it is; so are numbers, one for each class in the order of ``classes_``,
-        which mix class by class. For "per-class" these are estimated from held-out
-        labels, and tried beside one for all classes, 1, and labels alone: for teachers
-        that are right on some classes only. It takes the first source of soft labels
-        that there is.
+        taken as it is; so are n_classes numbers, in the order of ``classes_``, which
+        mix class by class. For "per-class" these are estimated from held-out labels,
+        and tried beside one for all classes, 1, and labels alone: for teachers that are
+        right on some classes only. It takes the first source of soft labels that there
+        is.
     student_temperature : float or "same", default=1.0
         Temperature S of the student's logits in the soft term. 1 is the form of [1]_;
         "same" is S = T, the form of [3]_. Other values than 1 need a student trained on

@@ -111,13 +111,12 @@ class DistillationClassifierCV(StudentClassifier):
     cv_results_ : dict of ndarray
         One entry a candidate, with the keys of
         :class:`sklearn.model_selection.GridSearchCV`, those of the student's parameters
-        with "student__". Fit times are those of a stack
-        divided by its size.
+        with ``student__``. Fit times are those of a stack divided by its size.
     best_index_ : int
         The candidate chosen.
     best_params_ : dict
-        Its temperature and mixing weight, and, by names that begin with "student__",
-        its parameters of the student.
+        Its temperature and mixing weight, and, by names that begin with
+        ``student__``, its parameters of the student.
     best_score_ : float
         Its mean score.
     scores_ : ndarray of shape (n_temperatures, n_mixing_weights, n_folds)
