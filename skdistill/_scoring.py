@@ -95,6 +95,8 @@ def check_teacher(teacher: Any) -> None:
         return
     scored = hasattr(teacher, "predict_proba") or hasattr(teacher, "decision_function")
     if not hasattr(teacher, "fit") or not scored:
+        if isinstance(teacher, str):
+            name = f"{teacher!r} (the only string is 'self', of DistillationClassifier)"
         raise TypeError(
             "teacher must be a classifier with fit and with predict_proba or "
             f"decision_function, got {name}."

@@ -116,7 +116,7 @@ def test_parameters_of_the_student_are_refused(params, message, refused):
         ),
         (StandardScaler(), r"decision_function, got StandardScaler"),
         (GaussianNB, r"must be an instance, got the class GaussianNB"),
-        ("forest", r"^teacher must be a classifier .*, got str"),
+        ("Self", r"^teacher must be a classifier .*, got 'Self' .*'self'"),
         (3, r"^teacher must be a classifier .*, got int"),
     ],
 )

@@ -186,7 +186,8 @@ def main(arguments: list[str] | None = None) -> None:
     found = tables(None if args.tiny else args.data)
     found = {name: found[name] for name in args.tables or found}
     _bench.print_machine(args)
-    mixed, weighed = [], []
+    mixed: list[list[Any]] = []
+    weighed: list[list[Any]] = []
     for table, load in found.items():
         whole = load()
         for kind in ("forest", "coarse forest"):
@@ -195,11 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
                 scores: dict[str, list[Any]] = {method: [] for method in WEIGHED}
                 for seed in range(n_seeds):
                     data = sample(whole, n_rows, seed, args.noise)
-                    teacher = RandomForestClassifier(
-                        n_trees, min_samples_leaf=2, random_state=seed
-                    )
-                    if kind == "coarse forest":
-                        teacher = CoarseTeacher(teacher)
+                    teacher = new_teacher(kind, n_trees, seed)
                     student = students(seed, max_iter)[name]
                     proba, fitted = probabilities(data, teacher, student, seed)
                     for method in METHODS:
@@ -209,19 +206,30 @@ def main(arguments: list[str] | None = None) -> None:
                         scores[method].append(
                             weighted_scores(data[3], proba[method], weight)
                         )
-                labels = losses["labels"]
-                gains = [gain_and_error(labels, losses[method]) for method in MIXED]
-                best = min(
-                    NUMBERS, key=lambda m: float(np.mean(np.concatenate(losses[m])))
-                )
-                gains.append(gain_and_error(losses[best], losses["per-class"]))
-                mean = float(np.mean([loss.mean() for loss in labels]))
-                mixed.append([table, kind, name, mean, *gains])
+                mixed.append([table, kind, name, *summary(losses)])
                 if kind == "forest":
                     for method in WEIGHED:
                         values = np.mean(scores[method], axis=0).tolist()
                         weighed.append([table, name, method, *values])
-    size = f"{n_rows} rows, {n_seeds} seeds, {args.noise:.0%} noise"
+    report(f"{n_rows} rows, {n_seeds} seeds, {args.noise:.0%} noise", mixed, weighed)
+
+
+def new_teacher(kind: str, n_trees: int, seed: int) -> Any:
+    forest = RandomForestClassifier(n_trees, min_samples_leaf=2, random_state=seed)
+    return CoarseTeacher(forest) if kind == "coarse forest" else forest
+
+
+def summary(losses: dict[str, list[Any]]) -> list[Any]:
+    """Return the mean log-loss on labels, and what other targets gain on it."""
+    labels = losses["labels"]
+    gains = [gain_and_error(labels, losses[method]) for method in MIXED]
+    best = min(NUMBERS, key=lambda m: float(np.mean(np.concatenate(losses[m]))))
+    gains.append(gain_and_error(losses[best], losses["per-class"]))
+    return [float(np.mean([loss.mean() for loss in labels])), *gains]
+
+
+def report(size: str, mixed: list[list[Any]], weighed: list[list[Any]]) -> None:
+    """Print the tables of mixing weights and of class weights."""
     print(f"\nGain in log-loss on labels alone, {size}\n")
     _bench.print_table(
         ["table", "teacher", "student", "labels", *MIXED, "per-class over best number"],
