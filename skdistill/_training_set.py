@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from skdistill._stack import Batch, CrossEntropyBatch, classes_first
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 #: Validation rows that are scored at a time.
 VALIDATION_ROWS = 4096
+
+#: Numbers that are gathered for steps ahead: one gather for many steps costs less than
+#: one for each, and so many stay in the cache until they are used.
+GATHERED_NUMBERS = 2**18
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,14 @@ class TrainingSet:
     ) -> Iterator[tuple[Batch, float]]:
         """Yield the batches of a pass over the training rows, with their shares."""
         weight = self._mean_one(self.train_rows)
+        steps = shuffled_batches(self.train_rows, batch_size, generators)
         # The weights of a batch sum to 1 on average: its sum is its mean loss.
-        rows = shuffled_batches(self.train_rows, batch_size, generators)
-        batches = (self._batch(weight, r, r.shape[1]) for r in rows)
+        together = self._steps_together(batch_size)
+        batches = (
+            batch
+            for some in iter(lambda: list(islice(steps, together)), [])
+            for batch in self._batches(weight, some)
+        )
         for batch in self._moved(batches):
             yield batch, batch.x.shape[1] / self.train_rows.shape[1]
 
@@ -109,7 +119,17 @@ class TrainingSet:
         weight = self._mean_one(self.validation_rows)
         n_rows = self.validation_rows.shape[1]
         parts = self.validation_rows.split(VALIDATION_ROWS, dim=1)
-        yield from self._moved(self._batch(weight, rows, n_rows) for rows in parts)
+        yield from self._moved(
+            batch for rows in parts for batch in self._batches(weight, [rows], n_rows)
+        )
+
+    def _steps_together(self, batch_size: int) -> int:
+        """Return of how many steps the rows are gathered at a time."""
+        if self.device is not None:
+            return 1
+        n_tables = max(len(self.train_rows), len(self.x))
+        step = n_tables * batch_size * self.x.shape[2]
+        return max(1, GATHERED_NUMBERS // step)
 
     def _moved(self, batches: Iterator[CrossEntropyBatch]) -> Iterator[Batch]:
         return batches if self.device is None else moved_ahead(batches, self.device)
@@ -123,20 +143,35 @@ class TrainingSet:
             return None
         return self.weight / take(self.weight, rows).mean(dim=1, keepdim=True)
 
-    def _batch(
-        self, weight: torch.Tensor | None, rows: torch.Tensor, n_rows: int
-    ) -> CrossEntropyBatch:
-        """Gather rows of a step; weights are divided by `n_rows`."""
-        share: float | torch.Tensor = -1.0 / n_rows
+    def _batches(
+        self,
+        weight: torch.Tensor | None,
+        steps: Sequence[torch.Tensor],
+        n_rows: int | None = None,
+    ) -> list[CrossEntropyBatch]:
+        """Gather the rows of some steps; weights are divided by `n_rows`, or theirs."""
+        import torch
+
+        sizes = [rows.shape[1] for rows in steps]
+        rows = steps[0] if len(steps) == 1 else torch.cat(list(steps), dim=1)
+        factors = [classes_first(take(term.targets, rows)) for term in self.terms]
         if weight is not None:
-            share = take(weight, rows).unsqueeze(-1) * share
-        terms = [
-            (classes_first(take(term.targets, rows)) * share, term.temperature)
-            for term in self.terms
-        ]
+            share = take(weight, rows).unsqueeze(-1)
+            factors = [values * share for values in factors]
         if self.first_row is not None:
             rows = rows + self.first_row
-        return CrossEntropyBatch(take(self.x, rows), terms)
+        parts = [values.split(sizes, dim=1) for values in (take(self.x, rows), *factors)]
+        temperatures = [term.temperature for term in self.terms]
+        return [
+            CrossEntropyBatch(
+                x,
+                [
+                    (values * (-1.0 / (n_rows or x.shape[1])), temperature)
+                    for values, temperature in zip(terms, temperatures, strict=True)
+                ],
+            )
+            for x, *terms in zip(*parts, strict=True)
+        ]
 
     def narrowed(self, members: torch.Tensor) -> TrainingSet:
         """Return the targets, weights and rows of some of the members."""
