@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import is_
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -62,36 +63,37 @@ class AdamW:
         self.rates = list(
             zip(*np.broadcast_arrays(*map(np.atleast_1d, rates)), strict=True)
         )
-        self._groups = self._by_rates()
+        self._arranged_for: list[torch.Tensor | None] = []
+        self._counts: list[torch.Tensor] = []
+        self._groups: list[_Group] = []
 
     def step(self) -> None:
         """Move the parameters that have a gradient."""
-        if self._groups:
-            for count in self.steps:
-                count += 1
-        for rates, tensors in self._groups or self._together():
+        gradients = [p.grad for p in self.parameters]
+        before = self._arranged_for
+        if len(before) != len(gradients) or not all(map(is_, before, gradients)):
+            self._arrange(gradients)
+        for count in self._counts:
+            count.add_(1)
+        for rates, tensors in self._groups:
             _fused_adamw(*rates, *tensors)
 
-    def _together(self) -> list[_Group]:
-        """Return all tensors that have a gradient."""
-        states = zip(self.parameters, self.first, self.second, self.steps, strict=True)
-        moved = [(p, p.grad, *state) for p, *state in states if p.grad is not None]
-        for *_, count in moved:
-            count += 1
-        return [(self.rates[0], tuple(zip(*moved, strict=True)))] if moved else []
-
-    def _by_rates(self) -> list[_Group]:
-        """Return the rows of the members with the same rates; none if all have them."""
+    def _arrange(self, gradients: list[torch.Tensor | None]) -> None:
+        """Put what has a gradient together with what moves at the same rates."""
+        self._arranged_for = gradients
+        states = zip(
+            self.parameters, gradients, self.first, self.second, self.steps, strict=True
+        )
+        moved = [state for state in states if state[1] is not None]
+        self._counts = [state[-1] for state in moved]
         groups: dict[tuple[float, float], list[Any]] = {}
-        if len(self.rates) == 1:
-            return []
-        states = zip(self.parameters, self.first, self.second, self.steps, strict=True)
-        for p, first, second, count in states:
-            assert p.grad is not None
-            rows = zip(self.rates, p, p.grad, first, second, strict=True)
-            for rates, *row in rows:
+        for *tensors, count in moved:
+            each = [tensors] if len(self.rates) == 1 else zip(*tensors, strict=True)
+            for rates, row in zip(self.rates, each, strict=True):
                 groups.setdefault(rates, []).append((*row, count))
-        return [(rates, tuple(zip(*g, strict=True))) for rates, g in groups.items()]
+        self._groups = [
+            (rates, tuple(zip(*group, strict=True))) for rates, group in groups.items()
+        ]
 
     def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
         """Go on with some members, whose parameters are `parameters`."""
@@ -100,7 +102,7 @@ class AdamW:
         self.second = [moment[rows] for moment in self.second]
         if len(self.rates) > 1:
             self.rates = [self.rates[i] for i in rows.tolist()]
-        self._groups = self._by_rates()
+        self._arranged_for = []
 
 
 def _fused_adamw(learning_rate: float, weight_decay: float, *tensors: Any) -> None:

@@ -119,17 +119,17 @@ def classes_first(values: torch.Tensor) -> torch.Tensor:
 
     Parameters
     ----------
-    values : tensor of shape (G, n_rows, n_classes)
+    values : tensor of shape (..., n_rows, n_classes)
         Logits, targets and the like.
 
     Returns
     -------
-    tensor of shape (G, n_rows, n_classes)
+    tensor of shape (..., n_rows, n_classes)
         The same, copied where its memory is not laid out so yet.
     """
     if values.shape[-1] >= FEW_CLASSES:
         return values
-    return values.transpose(1, 2).contiguous().transpose(1, 2)
+    return values.mT.contiguous().mT
 
 
 def cross_entropy_and_slope(
@@ -161,7 +161,7 @@ def cross_entropy_and_slope(
         factors = factors.transpose(1, 2) if dim == 1 else factors
         at_one = isinstance(temperature, float) and temperature == 1.0
         log_proba = (logits if at_one else logits / temperature).log_softmax(dim)
-        term = (log_proba * factors).sum((1, 2))
+        term = _inner_products(log_proba, factors)
         # The derivative of a log-softmax, in one pass.
         term_slope = torch._log_softmax_backward_data(
             factors.expand_as(log_proba), log_proba, dim, log_proba.dtype
@@ -175,16 +175,15 @@ def cross_entropy_and_slope(
     return loss, slope.transpose(1, 2) if dim == 1 else slope
 
 
-class _BehindFront(NamedTuple):
-    """A batch as the first layer takes it.
+def _inner_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return each member's sum of products of (G, a, b) and (1 or G, a, b)."""
+    import torch
 
-    The layers' weights have the front's factors; its cosines, if there is one, are for
-    its slopes.
-    """
-
-    x: torch.Tensor
-    layers: list[tuple[torch.Tensor, torch.Tensor]]
-    cosines: torch.Tensor
+    if left.shape == right.shape and left.is_contiguous() and right.is_contiguous():
+        n_members = len(left)
+        rows, columns = left.view(n_members, 1, -1), right.view(n_members, -1, 1)
+        return torch.bmm(rows, columns).view(n_members)
+    return (left * right).sum((1, 2))
 
 
 class MLPStack:
@@ -247,15 +246,20 @@ class MLPStack:
         """Take the parameters (members, n_parameters) that are trained from now on."""
         import torch
 
+        from skdistill._layers import Layer, LayerByOutput
+
         self._flat = flat
-        self._layers = self._views(flat)
         # What products are taken with: the parameters, or a copy in another type.
         self._rounded = flat.to(self.product_dtype)
-        self._factors = self._views(self._rounded)
-        self._turned = [weight.transpose(1, 2) for weight, _ in self._factors]
         self._gradients = [torch.zeros_like(flat) for _ in range(N_SHARDS)]
-        self._slopes = [self._views(gradient) for gradient in self._gradients]
         self._flat.grad = self._gradients[0]
+        gradients = list(zip(*map(self._views, self._gradients), strict=True))
+        factors = self._views(self._rounded)
+        layers = [Layer(*of_layer) for of_layer in zip(factors, gradients, strict=True)]
+        if self._few:
+            layers[-1] = LayerByOutput(factors[-1], gradients[-1])
+        self._layers: list[Layer] = layers
+        self._first_weight = self._views(flat)[0][0]
 
     def _views(self, flat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return weights (G, in, out) and biases (G, 1, out) as views."""
@@ -282,43 +286,42 @@ class MLPStack:
 
         self._round()
         if self.front is None:
-            return self._activations(x, self._factors)[-1]
+            return self._activations(x)[-1]
         parts = x.split(self.front.max_rows(len(x)), dim=1)
-        inputs = [self._behind_front(part) for part in parts]
-        return torch.cat([self._activations(i.x, i.layers)[-1] for i in inputs], dim=1)
+        behind = [self._behind_front(self.front, part)[:2] for part in parts]
+        return torch.cat([self._activations(*inputs)[-1] for inputs in behind], dim=1)
 
     def _round(self) -> None:
         """Bring the copy of the parameters that products are taken with up to date."""
         if self._mixed:
             self._rounded.copy_(self._flat)
 
-    def _behind_front(self, x: torch.Tensor) -> _BehindFront:
-        """Return what the first layer takes, and its weights as they apply to it."""
-        if self.front is None:
-            return _BehindFront(x, self._factors, x)
+    def _behind_front(
+        self, front: Front, x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the first layer's inputs and weights, and the front's cosines.
+
+        The weights have the front's factors; the cosines are for its slopes.
+        """
         parameters = self._flat[:, : self._n_front]
-        x, cosines = self.front.forward(parameters, x)
-        weight = self.front.scaled(parameters, self._layers[0][0])
-        first = weight.to(self.product_dtype), self._factors[0][1]
-        return _BehindFront(x, [first, *self._factors[1:]], cosines)
+        x, cosines = front.forward(parameters, x)
+        weight = front.scaled(parameters, self._first_weight)
+        return x, weight.to(self.product_dtype), cosines
 
     def _activations(
-        self, x: torch.Tensor, layers: list[tuple[torch.Tensor, torch.Tensor]]
+        self, x: torch.Tensor, first_weight: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
         """Return the input, the outputs of the hidden layers, and the logits."""
-        import torch
-
-        outputs = [x.to(self.product_dtype).expand(len(self._flat), -1, -1)]
-        for weight, bias in layers[:-1]:
-            hidden = torch.baddbmm(bias, outputs[-1], weight)
+        if self._mixed:
+            x = x.to(self.product_dtype)
+        outputs = [x.expand(len(self._flat), -1, -1)]
+        weight = first_weight
+        for layer in self._layers[:-1]:
+            hidden = layer.forward(outputs[-1], weight)
             outputs.append(activate(hidden, self.activation))
-        operands = (layers[-1][1], outputs[-1], layers[-1][0])
-        if self._few:
-            bias, hidden, weight = (values.transpose(1, 2) for values in operands)
-            logits = torch.baddbmm(bias, weight, hidden).transpose(1, 2)
-        else:
-            logits = torch.baddbmm(*operands)
-        outputs.append(logits.to(self._flat.dtype))
+            weight = None
+        logits = self._layers[-1].forward(outputs[-1], weight)
+        outputs.append(logits.to(self._flat.dtype) if self._mixed else logits)
         return outputs
 
     def n_shards(self, batch_size: int) -> int:
@@ -348,46 +351,42 @@ class MLPStack:
 
     def _shard_gradient(self, shard: int, batch: Batch) -> torch.Tensor:
         """Back-propagate some rows into one gradient buffer; return their loss."""
+        if self.front is None:
+            outputs = self._activations(batch.x)
+            loss, _ = self._back_propagate(shard, batch, outputs)
+            return loss
         import torch
 
-        x, layers, cosines = self._behind_front(batch.x)
-        outputs = self._activations(x, layers)
-        loss, slope = batch.loss_and_slope(outputs.pop())
-        for i in range(len(outputs) - 1, -1, -1):
-            torch.sum(slope, dim=1, keepdim=True, out=self._slopes[shard][i][1])
-            slope = slope.to(self.product_dtype)
-            self._to_weight(outputs[i], slope, shard, i)
-            if i:
-                slope = torch.bmm(slope, self._turned[i])
-                slope = through_activation(slope, outputs[i], self.activation)
-        if self.front is not None:
-            # Of the first layer's inputs only those that the front has appended.
-            weight = layers[0][0][:, self.front.n_in :]
-            slope = torch.bmm(slope, weight.transpose(1, 2))
-            self.front.backward(
-                self._flat[:, : self._n_front],
-                cosines,
-                slope.to(self._flat.dtype),
-                self._layers[0][0],
-                self._slopes[shard][0][0],
-                self._gradients[shard][:, : self._n_front],
-            )
+        x, weight, cosines = self._behind_front(self.front, batch.x)
+        outputs = self._activations(x, weight)
+        loss, slope = self._back_propagate(shard, batch, outputs)
+        # Of the first layer's inputs only those that the front has appended.
+        slope = torch.bmm(slope, weight[:, self.front.n_in :].transpose(1, 2))
+        self.front.backward(
+            self._flat[:, : self._n_front],
+            cosines,
+            slope.to(self._flat.dtype),
+            self._first_weight,
+            self._layers[0].gradients[shard][0],
+            self._gradients[shard][:, : self._n_front],
+        )
         return loss
 
-    def _to_weight(
-        self, inputs: torch.Tensor, slope: torch.Tensor, shard: int, layer: int
-    ) -> None:
-        """Write the gradient of a layer's weights, in the layout that they have."""
-        import torch
-
-        out = self._slopes[shard][layer][0]
-        left, right = inputs.transpose(1, 2), slope
-        if self._few and layer == len(self._layers) - 1:
-            out, left, right = out.transpose(1, 2), slope.transpose(1, 2), inputs
-        if self._mixed:
-            out.copy_(torch.bmm(left, right))
-        else:
-            torch.bmm(left, right, out=out)
+    def _back_propagate(
+        self, shard: int, batch: Batch, outputs: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the layers' gradients; return loss and slope in the first's outputs."""
+        loss, slope = batch.loss_and_slope(outputs.pop())
+        for i in range(len(outputs) - 1, -1, -1):
+            layer, inputs = self._layers[i], outputs[i]
+            layer.backward(shard, inputs, slope)
+            if self._mixed:
+                slope = slope.to(self.product_dtype)
+            if i:
+                slope = through_activation(
+                    layer.to_inputs(slope), inputs, self.activation
+                )
+        return loss, slope
 
     def training(self, mode: bool) -> None:
         """Do nothing: no layer differs between training and prediction."""

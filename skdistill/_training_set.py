@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from skdistill._stack import Batch, CrossEntropyBatch, classes_first
@@ -102,13 +101,14 @@ class TrainingSet:
     ) -> Iterator[tuple[Batch, float]]:
         """Yield the batches of a pass over the training rows, with their shares."""
         weight = self._mean_one(self.train_rows)
-        steps = shuffled_batches(self.train_rows, batch_size, generators)
-        # The weights of a batch sum to 1 on average: its sum is its mean loss.
+        rows = shuffled(self.train_rows, batch_size, generators)
         together = self._steps_together(batch_size)
+        runs = cut_into_batches(rows.shape[1], batch_size, together)
+        # The weights of a batch sum to 1 on average: its sum is its mean loss.
         batches = (
             batch
-            for some in iter(lambda: list(islice(steps, together)), [])
-            for batch in self._batches(weight, some)
+            for size, start, stop in runs
+            for batch in self._batches(weight, rows[:, start:stop], size, size)
         )
         for batch in self._moved(batches):
             yield batch, batch.x.shape[1] / self.train_rows.shape[1]
@@ -118,9 +118,10 @@ class TrainingSet:
         assert self.validation_rows is not None
         weight = self._mean_one(self.validation_rows)
         n_rows = self.validation_rows.shape[1]
-        parts = self.validation_rows.split(VALIDATION_ROWS, dim=1)
         yield from self._moved(
-            batch for rows in parts for batch in self._batches(weight, [rows], n_rows)
+            batch
+            for rows in self.validation_rows.split(VALIDATION_ROWS, dim=1)
+            for batch in self._batches(weight, rows, rows.shape[1], n_rows)
         )
 
     def _steps_together(self, batch_size: int) -> int:
@@ -144,34 +145,20 @@ class TrainingSet:
         return self.weight / take(self.weight, rows).mean(dim=1, keepdim=True)
 
     def _batches(
-        self,
-        weight: torch.Tensor | None,
-        steps: Sequence[torch.Tensor],
-        n_rows: int | None = None,
-    ) -> list[CrossEntropyBatch]:
-        """Gather the rows of some steps; weights are divided by `n_rows`, or theirs."""
-        import torch
-
-        sizes = [rows.shape[1] for rows in steps]
-        rows = steps[0] if len(steps) == 1 else torch.cat(list(steps), dim=1)
-        factors = [classes_first(take(term.targets, rows)) for term in self.terms]
+        self, weight: torch.Tensor | None, rows: torch.Tensor, size: int, n_rows: int
+    ) -> Iterator[CrossEntropyBatch]:
+        """Gather rows and cut them into batches; weights are divided by `n_rows`."""
+        share: float | torch.Tensor = -1.0 / n_rows
         if weight is not None:
-            share = take(weight, rows).unsqueeze(-1)
-            factors = [values * share for values in factors]
+            share = take(weight, rows).unsqueeze(-1) * share
+        factors = [_cut(take(term.targets, rows) * share, size) for term in self.terms]
+        temperatures = [term.temperature for term in self.terms]
         if self.first_row is not None:
             rows = rows + self.first_row
-        parts = [values.split(sizes, dim=1) for values in (take(self.x, rows), *factors)]
-        temperatures = [term.temperature for term in self.terms]
-        return [
-            CrossEntropyBatch(
-                x,
-                [
-                    (values * (-1.0 / (n_rows or x.shape[1])), temperature)
-                    for values, temperature in zip(terms, temperatures, strict=True)
-                ],
-            )
-            for x, *terms in zip(*parts, strict=True)
-        ]
+        inputs = take(self.x, rows)
+        inputs = inputs.view(len(inputs), -1, size, inputs.shape[2])
+        for x, *parts in zip(inputs.unbind(1), *factors, strict=True):
+            yield CrossEntropyBatch(x, list(zip(parts, temperatures, strict=True)))
 
     def narrowed(self, members: torch.Tensor) -> TrainingSet:
         """Return the targets, weights and rows of some of the members."""
@@ -204,27 +191,54 @@ def _member_temperatures(
     return temperature if isinstance(temperature, float) else temperature[rows]
 
 
-def shuffled_batches(
-    rows: torch.Tensor, batch_size: int, generators: Sequence[torch.Generator]
-) -> Iterator[torch.Tensor]:
-    """Yield the rows of each step, shape (1 or G, at most batch_size).
+def _cut(factors: torch.Tensor, size: int) -> Sequence[torch.Tensor]:
+    """Cut (G, n_rows, n_classes) into batches of a size, class by class if few."""
+    parts = factors.view(len(factors), -1, size, factors.shape[2])
+    return classes_first(parts).unbind(1)
 
-    The slices differ by at most one row: a tiny last batch would be a noisy step. When
-    all rows fit into one batch their order does not matter and is left alone.
+
+def shuffled(
+    rows: torch.Tensor, batch_size: int, generators: Sequence[torch.Generator]
+) -> torch.Tensor:
+    """Return the rows of an epoch in the order of its steps, shape (1 or G, n_rows).
+
+    When all rows fit into one batch their order does not matter and is left alone.
     """
     import torch
 
     n_rows = rows.shape[1]
-    n_batches = -(-n_rows // batch_size)
-    if n_batches == 1:
-        yield rows
-        return
+    if n_rows <= batch_size:
+        return rows
     orders = [torch.randperm(n_rows, generator=g) for g in generators]
     order = torch.stack(orders).to(rows.device)
     n_orders = max(len(rows), len(order))
-    shuffled = rows.expand(n_orders, -1).gather(1, order.expand(n_orders, -1))
-    for i in range(n_batches):
-        yield shuffled[:, i * n_rows // n_batches : (i + 1) * n_rows // n_batches]
+    return rows.expand(n_orders, -1).gather(1, order.expand(n_orders, -1))
+
+
+def cut_into_batches(
+    n_rows: int, batch_size: int, together: int = 1
+) -> Iterator[tuple[int, int, int]]:
+    """Yield runs of batches of one size: it, and where the run begins and ends.
+
+    Batches differ by at most one row, as a tiny last one would be a noisy step; the
+    larger ones come first.
+
+    Parameters
+    ----------
+    n_rows : int
+        Rows of an epoch.
+    batch_size : int
+        Largest number of rows of a batch.
+    together : int, default=1
+        Largest number of batches of a run.
+    """
+    n_batches = -(-n_rows // batch_size)
+    size, n_larger = divmod(n_rows, n_batches)
+    stop = 0
+    for rows, count in ((size + 1, n_larger), (size, n_batches - n_larger)):
+        for first in range(0, count, together):
+            start, stop = stop, stop + rows * min(together, count - first)
+            yield rows, start, stop
 
 
 def take(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -178,8 +178,8 @@ def test_a_module_has_the_gradient_of_the_same_stack():
     assert_allclose(loss, stack.gradient(batch, None), rtol=1e-12)
     ours = [
         part[0] if part.shape[1] == 1 else part[0].T
-        for layer in stack._slopes[0]
-        for part in layer
+        for layer in stack._layers
+        for part in layer.gradients[0]
     ]
     for own, parameter in zip(ours, modules.parameters(), strict=True):
         assert_allclose(parameter.grad.reshape(-1), own.reshape(-1), rtol=0, atol=1e-12)

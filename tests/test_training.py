@@ -396,24 +396,30 @@ def test_an_epoch_takes_every_row_once_in_slices_of_nearly_equal_size(
     rows = [rng.choice(500, n_rows, replace=False) for _ in range(n_members)]
     rows = torch.from_numpy(np.array(rows if own_rows else rows[:1]))
     gens = generators(range(n_members))
-    batches = list(_training_set.shuffled_batches(rows, 16, gens))
-    sizes = [batch.shape[1] for batch in batches]
-    assert max(sizes) <= 16
-    assert max(sizes) - min(sizes) <= 1
-    assert len(sizes) == -(-n_rows // 16)
-    epoch = torch.cat(batches, dim=1)
+    epoch = _training_set.shuffled(rows, 16, gens)
     assert len(epoch) in (len(rows), n_members)
     for taken, own in zip(epoch, rows.expand(len(epoch), -1), strict=True):
         assert_array_equal(np.sort(taken), np.sort(own))
 
 
+@pytest.mark.parametrize("n_rows", [1, 2, 15, 16, 17, 31, 33, 100])
+@pytest.mark.parametrize("together", [1, 2, 100])
+def test_batches_of_an_epoch_have_nearly_equal_size(n_rows, together):
+    runs = list(_training_set.cut_into_batches(n_rows, 16, together))
+    counts = [(stop - start) / size for size, start, stop in runs]
+    assert all(count in range(1, together + 1) for count in counts)
+    sizes = np.repeat([size for size, _, _ in runs], np.array(counts, dtype=int))
+    assert sizes.max() <= 16
+    assert sizes.max() - sizes.min() <= 1
+    assert len(sizes) == -(-n_rows // 16)
+    ends = [(start, stop) for _, start, stop in runs]
+    assert [0, *(stop for _, stop in ends)] == [*(start for start, _ in ends), n_rows]
+
+
 def test_the_next_epoch_has_another_order():
     rows = torch.arange(40)[None]
     gens = generators([0])
-    first, second = (
-        torch.cat(list(_training_set.shuffled_batches(rows, 16, gens)), dim=1)
-        for _ in range(2)
-    )
+    first, second = (_training_set.shuffled(rows, 16, gens) for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -422,9 +428,46 @@ def test_rows_that_fit_into_one_batch_are_left_in_order(n_rows):
     rows = torch.arange(n_rows).flip(0)[None]
     gens = generators([0])
     before = gens[0].get_state()
-    (batch,) = _training_set.shuffled_batches(rows, 16, gens)
-    assert torch.equal(batch, rows)
+    assert torch.equal(_training_set.shuffled(rows, 16, gens), rows)
     assert torch.equal(gens[0].get_state(), before)
+
+
+@pytest.mark.parametrize("gathered", [1, 200, 10**6])
+@pytest.mark.parametrize("n_classes", [3, 40])
+@pytest.mark.parametrize("own", [False, True])
+def test_batches_hold_the_rows_of_their_step(gathered, n_classes, own, monkeypatch):
+    """However many steps' rows are gathered at a time, and from how many tables."""
+    monkeypatch.setattr(_training_set, "GATHERED_NUMBERS", gathered)
+    rng = np.random.default_rng(0)
+    n_members = 2 if own else 1
+    x, targets = rng.random((1, 100, 4)), rng.random((n_members, 50, n_classes))
+    weight = rng.random((n_members, 50))
+    order = np.array([rng.permutation(50)[:33] for _ in range(n_members)])
+    first = np.array([[0], [50]])[:n_members]
+    data = _training_set.TrainingSet(
+        x=torch.from_numpy(x),
+        terms=[_training_set.Term(torch.from_numpy(targets), 2.0)],
+        weight=torch.from_numpy(weight),
+        train_rows=torch.from_numpy(order),
+        first_row=torch.from_numpy(first) if own else None,
+    )
+    batches = list(data.epoch(33 if gathered == 1 else 8, generators([0])))
+    assert_allclose(sum(share for _, share in batches), 1)
+    shuffled = torch.cat([batch.x for batch, _ in batches], dim=1).numpy()
+    for member in range(n_members):
+        table = x[0, first[member, 0] :]
+        found = [
+            int(np.flatnonzero((table == row).all(1))[0]) for row in shuffled[member]
+        ]
+        assert sorted(found) == sorted(order[member])
+        mean = weight[member, order[member]].mean()
+        stop = 0
+        for batch, _ in batches:
+            (factors, temperature), n_rows = batch.terms[0], batch.x.shape[1]
+            rows, stop = found[stop : stop + n_rows], stop + n_rows
+            expected = targets[member, rows] * weight[member, rows, None]
+            assert_allclose(factors[member], -expected / mean / n_rows)
+            assert temperature == 2.0
 
 
 # -- losses and weights ------------------------------------------------------------
