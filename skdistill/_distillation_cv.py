@@ -47,7 +47,7 @@ class DistillationClassifierCV(StudentClassifier):
     r"""Distil with the temperature and mixing weight that cross-validate best.
 
     The result is that of a grid search over :class:`DistillationClassifier`, found
-    faster: in each fold the teacher is cross-fitted once for the whole grid, and the
+    faster: teachers are fitted once for the whole grid, each for two folds, and the
     students of the grid, which differ in their targets only, are trained side by side.
     The validation is nested: neither a student nor a teacher whose soft labels it
     learns from has seen the rows that it is scored on. Soft labels that you pass, and
@@ -79,11 +79,12 @@ class DistillationClassifierCV(StudentClassifier):
         As in :class:`DistillationClassifier`; "balanced" is that of the training rows.
     cv : int, splitter, iterable or None, default=None
         Folds that the candidates are scored on; None is 5 stratified folds.
-    teacher_cv : int, splitter, "in-sample", "shared" or None, default=None
+    teacher_cv : int, splitter, "auto", "in-sample", "shared" or None, default="auto"
         Folds within the training rows of each of these, that soft labels are made by:
-        `cv` of :class:`DistillationClassifier`. "shared" takes the folds of `cv`
-        themselves, and fits the teacher once for each two of them: fewer fits, on
-        fewer rows.
+        `cv` of :class:`DistillationClassifier`; None is 5 stratified folds. "shared"
+        takes the folds of `cv` themselves, and fits the teacher once for each two of
+        them: half as many fits, on nearly as many rows. "auto" is "shared" where `cv`
+        has 5 folds or more that each row is in one of, and None elsewhere.
     scoring : str or callable, default="neg_log_loss"
         A scorer on labels; larger is better. With `class_weight`, "neg_log_loss" is
         weighted by it, as the objective is; others are taken as they are.
@@ -167,7 +168,7 @@ class DistillationClassifierCV(StudentClassifier):
         "teacher_cv": [
             Interval(Integral, 2, None, closed="left"),
             HasMethods(["split", "get_n_splits"]),
-            StrOptions({"in-sample", "shared"}),
+            StrOptions({"auto", "in-sample", "shared"}),
             None,
         ],
         "scoring": [StrOptions(set(get_scorer_names())), callable],
@@ -187,7 +188,7 @@ class DistillationClassifierCV(StudentClassifier):
         student_temperature: float | str = 1.0,
         class_weight: Any = None,
         cv: Any = None,
-        teacher_cv: Any = None,
+        teacher_cv: Any = "auto",
         scoring: Any = "neg_log_loss",
         refit: bool = True,
         one_standard_error: bool = False,
@@ -347,10 +348,9 @@ class DistillationClassifierCV(StudentClassifier):
             sequential_subtasks=False,
         )
         task.call_on_fit_task_begin(estimator=self, X=grid.rows.X, y=grid.rows.y)
-        if isinstance(self.teacher_cv, str) and self.teacher_cv == "shared":
-            # Threads, as below.
-            with parallel_config(backend="threading"):
-                grid.share_teachers(folds, effective_n_jobs(self.n_jobs))
+        # Threads, as below.
+        with parallel_config(backend="threading"):
+            grid.share_teachers(folds, effective_n_jobs(self.n_jobs))
         results: list[FoldResult] = []
         for group in self._groups(grid, folds):
             results += self._score_group(grid, group, len(results), task)

@@ -494,6 +494,23 @@ def test_shared_teachers_are_few(n_jobs, fit_log, three_classes):
     assert_array_equal(search.scores_, one.scores_)
 
 
+@pytest.mark.parametrize(
+    ("cv", "shared"),
+    [
+        (5, True),
+        (StratifiedKFold(6, shuffle=True, random_state=0), True),
+        (4, False),
+        (ShuffleSplit(5, random_state=0), False),
+    ],
+)
+def test_teachers_are_shared_unasked_by_five_folds_or_more(cv, shared, three_classes):
+    X, y = three_classes
+    search = make_search(cv=cv, teacher_cv="auto").fit(X, y)
+    explicit = clone(search).set_params(teacher_cv="shared" if shared else None)
+    assert_array_equal(search.scores_, explicit.fit(X, y).scores_)
+    assert DistillationClassifierCV().teacher_cv == "auto"
+
+
 @pytest.mark.parametrize("case", ["soft labels", "frozen", "labels alone"])
 def test_nothing_is_shared_where_nothing_is_fitted(
     case, fit_log, three_classes, soft_labels

@@ -1,11 +1,11 @@
 """How long does it take to choose a temperature and a mixing weight?
 
 A grid of 5 temperatures x 5 mixing weights, scored on 5 folds, with a forest as the
-teacher and a network of 64 hidden units as the student. Within each fold the teacher is
-cross-fitted on 5 more. Compared are
+teacher and a network of 64 hidden units as the student. Compared are
 
-- DistillationClassifierCV: the teacher once a fold, the students as stacks; with
-  teacher_cv="shared" a teacher for each two folds, and so other soft labels;
+- DistillationClassifierCV: a teacher for each two folds, the students as stacks; and
+  with teacher_cv=5, the teachers of the grid searches: within each fold the teacher is
+  cross-fitted on 5 more;
 - GridSearchCV over DistillationClassifier with `memory`: the teacher once a fold and
   once more for the refit, the students one after the other;
 - the same without `memory`: the teacher once a candidate and fold. A few candidates are
@@ -44,7 +44,7 @@ TEMPERATURES = (0.5, 0.7, 1.0, 2.0, 4.0)
 MIXING_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WIDTH = 64
 BATCH_SIZE = 128
-SHARED = 'the same, teacher_cv="shared"'
+NESTED = "the same, teacher_cv=5"
 
 
 class Task:
@@ -89,7 +89,7 @@ class Task:
 
 
 def by_stacks(
-    task: Task, n_jobs: int | None, *, shared: bool = False
+    task: Task, n_jobs: int | None, *, nested: bool = False
 ) -> dict[Candidate, float]:
     search = DistillationClassifierCV(
         task.teacher,
@@ -97,7 +97,7 @@ def by_stacks(
         temperatures=task.temperatures,
         mixing_weights=task.mixing_weights,
         cv=task.n_folds,
-        teacher_cv="shared" if shared else task.n_folds,
+        teacher_cv=task.n_folds if nested else "auto",
         n_jobs=n_jobs,
     ).fit(task.X, task.y)
     scores = search.cv_results_["mean_test_score"]
@@ -206,7 +206,7 @@ def teachers_alone(task: Task) -> None:
 def searches(task: Task, *, two_jobs: bool) -> dict[str, Callable[[], Any]]:
     methods: dict[str, Callable[[], Any]] = {
         "DistillationClassifierCV": lambda: by_stacks(task, None),
-        SHARED: lambda: by_stacks(task, None, shared=True),
+        NESTED: lambda: by_stacks(task, None, nested=True),
         "GridSearchCV, memory": lambda: by_grid_search(
             task, task.candidates, cached=True
         ),
@@ -214,7 +214,7 @@ def searches(task: Task, *, two_jobs: bool) -> dict[str, Callable[[], Any]]:
     }
     if two_jobs:
         methods["DistillationClassifierCV, n_jobs=2"] = lambda: by_stacks(task, 2)
-        methods[f"{SHARED}, n_jobs=2"] = lambda: by_stacks(task, 2, shared=True)
+        methods[f"{NESTED}, n_jobs=2"] = lambda: by_stacks(task, 2, nested=True)
         methods["GridSearchCV, memory, n_jobs=2"] = lambda: by_grid_search(
             task, task.candidates, cached=True, n_jobs=2
         )
@@ -229,7 +229,6 @@ def standard_error(task: Task, candidate: Candidate) -> float:
         temperatures=candidate[:1],
         mixing_weights=candidate[1:],
         cv=task.n_folds,
-        teacher_cv=task.n_folds,
         refit=False,
     ).fit(task.X, task.y)
     return float(search.scores_.std(ddof=1)) / task.n_folds**0.5
