@@ -361,7 +361,7 @@ class MLPStack:
         outputs = self._activations(x, weight)
         loss, slope = self._back_propagate(shard, batch, outputs)
         # Of the first layer's inputs only those that the front has appended.
-        slope = torch.bmm(slope, weight[:, self.front.n_in :].transpose(1, 2))
+        slope = torch.bmm(weight[:, self.front.n_in :], slope.transpose(1, 2))
         self.front.backward(
             self._flat[:, : self._n_front],
             cosines,
