@@ -169,8 +169,8 @@ class Average:
 def averaging_share(n_steps: int) -> float:
     r"""Return the share of the newest parameters in their average.
 
-    :math:`9 / (t + 8)`: polynomial-decay averaging, Section 4 of [1]_ with
-    :math:`\eta = 8`. About the last tenth of the steps counts, however many they are.
+    :math:`3 / (t + 2)`: polynomial-decay averaging, Section 4 of [1]_ with
+    :math:`\eta = 2`. About the last third of the steps counts, however many they are.
 
     Parameters
     ----------
@@ -187,4 +187,4 @@ def averaging_share(n_steps: int) -> float:
     .. [1] Shamir, Zhang, "Stochastic gradient descent for non-smooth optimization:
            convergence results and optimal averaging schemes", ICML 2013.
     """
-    return 9 / (n_steps + 8)
+    return 3 / (n_steps + 2)

@@ -50,6 +50,11 @@ class Settings:
         Epochs without such an improvement after which a member stops.
     averaging : bool, default=False
         Whether to score and keep an average of the parameters over the last steps.
+    group_size : int, default=1
+        So many members, one after the other, stop together: by the mean of their
+        losses.
+    n_epochs : sequence of int or None, default=None
+        Epochs after which each member ends, whatever its losses.
     """
 
     max_iter: int
@@ -59,6 +64,8 @@ class Settings:
     tol: float
     n_iter_no_change: int
     averaging: bool = False
+    group_size: int = 1
+    n_epochs: Sequence[int] | None = None
 
 
 @dataclass
@@ -102,7 +109,7 @@ def train(
 
     With validation rows a member keeps the parameters of its best epoch, otherwise
     those of its last one. A member that has stopped is no longer followed, so it ends
-    exactly as it would have ended alone.
+    exactly as it would have ended alone, or with the other members of its group.
 
     Parameters
     ----------
@@ -268,7 +275,7 @@ class _Watch:
         loss = self._spread(members, loss)
         if validation is not None:
             validation = self._spread(members, validation)
-        monitored = loss if validation is None else validation
+        monitored = self._of_group(loss if validation is None else validation)
         if not np.isfinite(monitored[self.active]).all():
             raise ValueError(
                 "The training loss is no longer finite: the training diverged. Lower "
@@ -281,9 +288,19 @@ class _Watch:
         counts = monitored < self.reference - self.settings.tol
         self.reference = np.where(counts, monitored, self.reference)
         self.stale = np.where(counts, 0, self.stale + 1)
-        finished = self.active & (self.stale >= self.settings.n_iter_no_change)
+        finished = self.active & self._at_its_end()
         self.active = self.active & ~finished
         return improved if self.validated else finished
+
+    def _at_its_end(self) -> NDArray[np.bool_]:
+        if self.settings.n_epochs is not None:
+            return self.history.n_iter >= np.array(self.settings.n_epochs)
+        return self.stale >= self.settings.n_iter_no_change
+
+    def _of_group(self, loss: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return for each member the mean loss of those that stop together."""
+        size = self.settings.group_size
+        return loss.reshape(-1, size).mean(axis=1).repeat(size)
 
     def _spread(
         self, members: NDArray[np.int_], values: NDArray[np.float64]

@@ -168,6 +168,7 @@ def test_stopping_during_early_stopping_keeps_the_best_epoch_so_far():
         max_iter=30,
         learning_rate_init=0.1,
         early_stopping=True,
+        n_folds=1,
         n_iter_no_change=30,
         random_state=0,
     )

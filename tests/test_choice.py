@@ -381,12 +381,17 @@ def test_networks_stop_by_labels(mixing_weight, student_temperature, class_weigh
         class_weight=class_weight,
     )
     student = MLPStudent(
-        (8,), early_stopping=True, validation_fraction=0.2, max_iter=9, random_state=0
+        (8,),
+        early_stopping=True,
+        validation_fraction=0.2,
+        n_folds=1,
+        max_iter=9,
+        random_state=0,
     )
     student._fit_problem(problem)
     rng = np.random.RandomState(0)
     rng.randint(2**31 - 1)  # the seed of the parameters, drawn first
-    held_out = student._held_out_rows(problem, rng)
+    (held_out,) = student._held_out_rows(problem, rng)
     assert len(held_out) == 60
     assert held_out.max() < 300
     losses = loss(student, problem.X[held_out], codes[held_out])

@@ -141,6 +141,7 @@ def test_early_stopping_keeps_the_best_epoch():
         learning_rate_init=0.05,
         early_stopping=True,
         validation_fraction=0.3,
+        n_folds=1,
         n_iter_no_change=5,
         random_state=0,
     ).set_callbacks(recorder)
@@ -194,11 +195,12 @@ def test_without_early_stopping_the_last_epoch_is_kept():
 )
 def test_auto_holds_out_enough_rows_where_there_are_enough(n_samples, fraction):
     X, y = data(n_samples)
-    auto = variant(SMALL, max_iter=2, early_stopping="auto").fit(X, y)
+    one = variant(SMALL, max_iter=2, n_folds=1)
+    auto = variant(one, early_stopping="auto").fit(X, y)
     held_out = {"early_stopping": False}
     if fraction is not None:
         held_out = {"early_stopping": True, "validation_fraction": fraction}
-    fixed = variant(SMALL, max_iter=2, **held_out).fit(X, y)
+    fixed = variant(one, **held_out).fit(X, y)
     assert (auto.validation_scores_ is None) == (fraction is None)
     assert_same_bytes(auto, fixed)
 
@@ -248,7 +250,8 @@ def test_the_loss_curve_has_a_finite_value_an_epoch(early_stopping):
     assert np.isfinite(student.loss_curve_).all()
     assert student.loss_curve_[-1] < 0.9 * student.loss_curve_[0]
     if early_stopping:
-        assert student.validation_scores_.shape == (student.n_iter_,)
+        single = variant(FULL_BATCH, early_stopping=True, n_folds=1).fit(X, y)
+        assert single.validation_scores_.shape == (single.n_iter_,)
 
 
 def test_the_loss_curve_is_the_mean_loss_of_the_rows():

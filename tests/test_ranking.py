@@ -38,6 +38,7 @@ from skdistill.students import (
     MLPStudent,
     ModuleStudent,
 )
+from skdistill.students._base import Problem
 
 EXACT = LinearStudent(C=3.0, tol=1e-9)
 SURROGATES = ["logistic", "squared", "exponential"]
@@ -261,7 +262,8 @@ def test_the_validation_score_is_minus_the_risk_of_held_out_rows(batch_size, rar
     fitted = ranker(student=student, mixing_weight=0.0).fit(X, y).student_
     rng = np.random.RandomState(0)
     rng.randint(2**31 - 1)
-    held_out = fitted._held_out_positions(y, rng)
+    problem = Problem(X, y, y, np.arange(2), np.ones(len(y)), (), PairRisk())
+    (held_out,) = fitted._held_out_rows(problem, rng)
     assert y[held_out].any()
     scores = fitted.decision_function(X[held_out])
     value, _ = PairRisk().value_and_slope(scores, 1.0 * y[held_out], 1.0 - y[held_out])

@@ -19,8 +19,13 @@ from stubs import LoggedTeacher, n_fits
 from skdistill import DistillationClassifier, DistillationClassifierCV, _training
 from skdistill import _distillation_cv as search_module
 from skdistill._candidates import Candidate, as_cv_results
-from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent, _cutting
-from skdistill.students import _gradient as gradient
+from skdistill.students import (
+    EstimatorStudent,
+    LinearStudent,
+    MLPStudent,
+    _cutting,
+    _members,
+)
 from skdistill.students._base import Problem, Task, objective_terms
 
 MLP = MLPStudent(
@@ -28,6 +33,7 @@ MLP = MLPStudent(
     max_iter=4,
     batch_size=32,
     learning_rate_init=0.03,
+    n_folds=1,
     dtype="float64",
     device="cpu",
     random_state=0,
@@ -68,7 +74,7 @@ def make_search(teacher=None, student=MLP, **params):
 def stacks(monkeypatch):
     """The members of the stacks that were trained."""
     trained = []
-    train_members = gradient.train_members
+    train_members = _members.train_members
 
     def log(members, context=None):
         trained.append(list(members))

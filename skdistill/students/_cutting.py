@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from skdistill._device import resolve_device
-from skdistill.students._gradient import Member
+from skdistill.students._members import Member
 
 #: What the members of a stack may differ in.
 STACKED = ("learning_rate_init", "weight_decay", "random_state")
@@ -52,12 +52,12 @@ def cut_into_stacks(members: Sequence[Member]) -> list[list[int]]:
 def _what_a_stack_shares(member: Member) -> Any:
     student: Any = member.student
     params = student.get_params(deep=False).items()
-    n_held_out = 0 if member.held_out is None else len(member.held_out)
+    held_out = None if member.held_out is None else member.held_out.shape
     return (
         tuple((name, repr(value)) for name, value in params if name not in STACKED),
         student._layer_sizes(member.problem),
         str(student._embedded()),
-        (len(member.problem.codes), n_held_out),
+        (len(member.problem.codes), held_out),
     )
 
 
@@ -78,10 +78,10 @@ def _largest_stack(member: Member, n_students: int) -> int:
     """Return how many students a stack may have; on a CPU all have about as many."""
     student: Any = member.student
     if not _on_cpu(student):
-        return MAX_STACK
+        return MAX_STACK // member.n_folds
     item = np.dtype(student._parameter_dtype()).itemsize
-    in_cache = STACK_CACHE_BYTES // (4 * item * student._n_parameters(member.problem))
-    in_cache = max(1, in_cache)
+    of_student = 4 * item * student._n_parameters(member.problem) * member.n_folds
+    in_cache = max(1, STACK_CACHE_BYTES // of_student)
     if n_students < SPLIT_STUDENTS:
         return int(in_cache)
     # An even number of stacks on one core, too: how a grid is cut may change the
@@ -122,4 +122,5 @@ def stack_bytes(members: Sequence[Member]) -> int:
     tables = {id(member.inputs): member.inputs.size for member in members}
     further = sum(tables.values()) - members[0].inputs.size
     item = np.dtype(student._parameter_dtype()).itemsize
-    return int(item * (len(members) * n_numbers + further))
+    n_networks = len(members) * members[0].n_folds
+    return int(item * (n_networks * n_numbers + further))

@@ -13,7 +13,8 @@ import numpy as np
 from skdistill._device import resolve_device, seeded_torch_rng
 from skdistill._stack import ModuleStack
 from skdistill._typing import FloatArray, InputLike
-from skdistill.students._gradient import GradientStudent, Member
+from skdistill.students._gradient import GradientStudent
+from skdistill.students._members import Member
 
 if TYPE_CHECKING:
     import torch
