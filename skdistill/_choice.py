@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
-from numpy.typing import NDArray
 from sklearn.utils import _safe_indexing
-from sklearn.utils.parallel import Parallel, delayed
 
 from skdistill._calibration import fit_temperature
 from skdistill._folds import Folds
@@ -21,15 +17,12 @@ from skdistill._soft_labels import LabelledRows
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill.losses import corrected_soft_labels, temper_proba
 from skdistill.students._base import (
-    BaseStudent,
     Problem,
-    Task,
     Terms,
     label_terms,
     objective_terms,
 )
 from skdistill.students._class_weight import reweighted_proba
-from skdistill.students._linear import LinearStudent
 
 #: Where soft labels come from.
 LABELS, OUT_OF_FOLD, IN_SAMPLE, GIVEN = "labels", "out-of-fold", "in-sample", "given"
@@ -275,126 +268,6 @@ class Recipe:
         return objective_terms(
             all_codes, np.concatenate(soft), mixing, student_temperature
         )
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """Losses of all candidates on held-out labels.
-
-    Attributes
-    ----------
-    loss : ndarray of shape (n_candidates, n_judged)
-        Log-loss of each row.
-    hit : ndarray of shape (n_candidates, n_judged)
-        Whether the most probable class is the label.
-    weight : ndarray of shape (n_judged,)
-        Weights of the rows, those of their classes included.
-    fold : ndarray of shape (n_judged,)
-        Which of the folds judged by they are in.
-    proba : ndarray of shape (n_candidates, n_judged, n_classes) or None
-        Probabilities of the rows, where they are asked for.
-    """
-
-    loss: FloatArray
-    hit: NDArray[np.bool_]
-    weight: FloatArray
-    fold: IntArray
-    proba: FloatArray | None = None
-
-
-def judge(
-    student: BaseStudent,
-    recipe: Recipe,
-    candidates: Sequence[Candidate],
-    folds: Sequence[tuple[Material, IntArray]],
-    n_jobs: int | None,
-    *,
-    keep_proba: bool = False,
-) -> Judgement:
-    """Train all candidates on each fold's material and score its held-out rows.
-
-    Parameters
-    ----------
-    student : student
-        Unfitted.
-    recipe : Recipe
-        Makes the problems.
-    candidates : sequence of Candidate
-        What to try.
-    folds : sequence of (Material, ndarray of shape (n_test,))
-        What to learn from, and the rows to judge by.
-    n_jobs : int or None
-        Folds worked on at the same time, in threads.
-    keep_proba : bool, default=False
-        Whether the judgement holds the probabilities.
-
-    Returns
-    -------
-    Judgement
-        The folds' rows one after the other.
-    """
-
-    def work(material: Material, test: IntArray) -> tuple[Any, Any, Any]:
-        students = trained(student, recipe, candidates, material)
-        X = _safe_indexing(recipe.labelled.X, test)
-        codes = recipe.labelled.codes[test]
-        proba = [s.predict_proba(X) for s in students]
-        loss = np.array([row_log_loss(codes, p) for p in proba])
-        hit = np.array([p.argmax(axis=1) == codes for p in proba])
-        return loss, hit, np.array(proba) if keep_proba else None
-
-    # In threads, which share the filters of warnings: put back here.
-    with warnings.catch_warnings():
-        results = Parallel(n_jobs=effective_n_jobs(n_jobs), require="sharedmem")(
-            delayed(work)(material, test) for material, test in folds
-        )
-    losses, hits, probas = zip(*results, strict=True)
-    tests = [test for _, test in folds]
-    fold = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
-    weight = recipe.judged_weight(np.concatenate(tests))
-    proba = np.hstack(probas) if keep_proba else None
-    return Judgement(np.hstack(losses), np.hstack(hits), weight, fold, proba)
-
-
-def trained(
-    student: BaseStudent,
-    recipe: Recipe,
-    candidates: Sequence[Candidate],
-    material: Material,
-) -> list[BaseStudent]:
-    """Train candidates on the same material, those that share their rows together.
-
-    Parameters
-    ----------
-    student : student
-        Unfitted.
-    recipe : Recipe
-        Makes the problems.
-    candidates : sequence of Candidate
-        What to train.
-    material : Material
-        What they learn from.
-
-    Returns
-    -------
-    list of student
-        A fitted one for each candidate.
-    """
-    groups: dict[Any, list[Candidate]] = {}
-    for candidate in candidates:
-        groups.setdefault(recipe.shares(candidate, material), []).append(candidate)
-    students: dict[Candidate, BaseStudent] = {}
-    for group in groups.values():
-        problem, terms = recipe.problems(group, material)
-        if isinstance(student, LinearStudent):
-            # Not each from the last one's solution: a solver that stops early would
-            # have gone further with the later ones.
-            tasks = [Task(replace(problem, terms=t)) for t in terms]
-            fitted = BaseStudent._fit_tasks(student, tasks)
-        else:
-            fitted = student._fit_many(problem, terms)
-        students.update(zip(group, fitted, strict=True))
-    return [students[candidate] for candidate in candidates]
 
 
 def row_log_loss(codes: IntArray, proba: FloatArray) -> FloatArray:

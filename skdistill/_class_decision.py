@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from skdistill._choice import ON_LABELS, Candidate, Judgement, Recipe, judge
+from skdistill._choice import ON_LABELS, Candidate, Recipe
 from skdistill._decision import Outcome, conclude, undecided
+from skdistill._judging import Judgement, judge
 from skdistill._material import Supply
 from skdistill._parabola import class_mixing_weights
 from skdistill._typing import IntArray

@@ -12,12 +12,11 @@ import numpy as np
 from skdistill._choice import (
     ON_LABELS,
     Candidate,
-    Judgement,
     Recipe,
     choose,
     gains,
-    judge,
 )
+from skdistill._judging import Judgement, judge
 from skdistill._material import Supply
 from skdistill._typing import FloatArray, IntArray
 from skdistill.students._base import BaseStudent

@@ -22,9 +22,9 @@ from skdistill._choice import (
     choose,
     gains,
     row_log_loss,
-    trained,
 )
 from skdistill._folds import Folds
+from skdistill._judging import trained
 from skdistill._typing import FloatArray, IntArray
 from skdistill.students._base import BaseStudent
 

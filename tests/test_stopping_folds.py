@@ -6,9 +6,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 
-from skdistill import DistillationClassifier, DistillationRanker
+from skdistill import DistillationClassifier, DistillationRanker, _judging
+from skdistill._choice import (
+    ON_LABELS,
+    Candidate,
+    Material,
+    Recipe,
+    row_log_loss,
+)
+from skdistill._judging import best_epochs, judge, trained
+from skdistill._soft_labels import LabelledRows
 from skdistill.students import MLPStudent, _members
 from skdistill.students._base import Problem, objective_terms
 from skdistill.students._held_out import one_part, rows_without, several_parts
@@ -96,6 +106,74 @@ def test_what_is_left_keeps_its_places():
         moved = left != rows[-1]
         assert_array_equal(rows[-1][moved], part)
         assert_array_equal(left[moved], held_out[-1])
+
+
+# -- the choice --------------------------------------------------------------------
+
+
+def choice(n_samples=300, added=0):
+    """Return a recipe, candidates and the material of three folds."""
+    X, y = data(n_samples)
+    labelled = LabelledRows(X, y, y, np.arange(3), {}, {}, np.arange(n_samples))
+    weight = np.random.default_rng(1).uniform(0.5, 2, n_samples)
+    soft = np.random.default_rng(0).dirichlet(np.ones(3), n_samples)
+    recipe = Recipe(labelled, weight, 1.0)
+    folds = []
+    for train, test in StratifiedKFold(3).split(X, y):
+        pool = ((data(added, seed=1)[0], soft[:added]),) if added else ()
+        folds.append((Material(train, {"given": soft[train]}, pool), test))
+    return recipe, [ON_LABELS, Candidate("given", 0.5), Candidate("given", 1.0)], folds
+
+
+@pytest.mark.parametrize("added", [0, 40])
+def test_candidates_are_trained_for_the_epochs_that_rows_left_out_say(added):
+    """Tried one by one, they are the best for the mean over the folds."""
+    recipe, candidates, folds = choice(added=added)
+    student = clone(STUDENT).set_params(max_iter=14, n_iter_no_change=14)
+    found = best_epochs(student, recipe, candidates, folds, None)
+    assert len(set(found)) > 1
+
+    def mean_loss(n_epochs, i):
+        losses = []
+        for material, test in folds:
+            fitted = trained(student, recipe, candidates, material, [n_epochs] * 3)
+            proba = fitted[i].predict_proba(recipe.labelled.X[test])
+            losses.append(row_log_loss(recipe.labelled.codes[test], proba))
+        tests = np.concatenate([test for _, test in folds])
+        return np.average(np.concatenate(losses), weights=recipe.weight[tests])
+
+    for i, n_epochs in enumerate(found):
+        losses = [mean_loss(n, i) for n in range(1, 15)]
+        # Up to the scales of the columns, in which the rows left out have a part.
+        assert losses[n_epochs - 1] < min(losses) + 0.003
+        assert max(losses) > min(losses) + 0.01
+
+
+def test_they_are_judged_after_these_epochs():
+    recipe, candidates, folds = choice()
+    epochs = best_epochs(STUDENT, recipe, candidates, folds, None)
+    judgement = judge(STUDENT, recipe, candidates, folds, 2)
+    material, test = folds[1]
+    plain = clone(STUDENT).set_params(
+        early_stopping=False, max_iter=epochs[1], n_iter_no_change=60
+    )
+    train = material.rows
+    X, y = recipe.labelled.X, recipe.labelled.y
+    plain._fit_distillation(
+        X[train], y[train], recipe.weight[train], material.proba["given"], 0.5, 1.0
+    )
+    expected = row_log_loss(y[test], plain.predict_proba(X[test]))
+    assert_allclose(judgement.loss[1, judgement.fold == 1], expected, rtol=1e-8)
+
+
+def test_one_fold_or_one_network_say_nothing_of_epochs(monkeypatch):
+    recipe, candidates, folds = choice()
+    monkeypatch.setattr(_judging, "best_epochs", None)
+    judge(STUDENT, recipe, candidates, folds[:1], None)
+    single = clone(STUDENT).set_params(n_folds=1, max_iter=3)
+    judge(single, recipe, candidates, folds, None)
+    with pytest.raises(TypeError, match="not callable"):
+        judge(STUDENT, recipe, candidates, folds, None)
 
 
 # -- the student -------------------------------------------------------------------

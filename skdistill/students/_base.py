@@ -84,10 +84,16 @@ class Task:
         What to fit it to. Tasks on the same rows have the same object as X.
     params : dict
         Parameters of its own, beside those that all students of a search share.
+    held_out : ndarray of shape (n_held_out,) or None
+        Rows by whose labels a network decides when to stop; None lets it draw them.
+    n_epochs : int or None
+        Epochs that a network is trained for, on all rows, whatever its losses.
     """
 
     problem: Problem
     params: dict[str, Any] = field(default_factory=dict)
+    held_out: IntArray | None = None
+    n_epochs: int | None = None
 
 
 def mix_targets(
@@ -407,6 +413,10 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         student: BaseStudent = clone(self)
         student._takes_missing = self._takes_missing
         return student.set_params(**clone(params, safe=False))
+
+    def _stops_by_folds(self, n_rows: int) -> bool:
+        """Whether its tasks may have rows held out, or epochs, that are given."""
+        return False
 
     def _joins_folds(self) -> bool:
         """Whether tasks of several folds are best fitted by one call."""

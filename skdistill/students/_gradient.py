@@ -132,7 +132,8 @@ class GradientStudent(BaseStudent):
         n_wanted = self._n_wanted(len(codes))
         if n_wanted == 0:
             return None
-        n_folds = self._n_folds(problem, len(repeated(codes)))
+        ranked = problem.pairs is not None
+        n_folds = self._n_folds(len(repeated(codes)), ranked=ranked)
         if n_folds > 1:
             parts = several_parts(codes, n_folds, rng)
         else:
@@ -156,7 +157,7 @@ class GradientStudent(BaseStudent):
             return wanted if wanted >= MIN_VALIDATION_ROWS else 0
         return wanted
 
-    def _n_folds(self, problem: Problem, n_eligible: int) -> int:
+    def _n_folds(self, n_eligible: int, *, ranked: bool) -> int:
         """Return how many parts are held out in turn."""
         return 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,6 +36,8 @@ class Member(NamedTuple):
         Of the initial parameters and the shuffling.
     held_out : ndarray of shape (n_folds, n_held_out) or None
         Rows that decide when to stop.
+    n_epochs : int or None
+        Epochs after which it ends, whatever its losses.
     """
 
     student: GradientStudent
@@ -44,6 +45,7 @@ class Member(NamedTuple):
     inputs: FloatArray
     seed: int
     held_out: IntArray | None
+    n_epochs: int | None = None
 
     @property
     def n_folds(self) -> int:  # numpydoc ignore=RT01
@@ -120,21 +122,22 @@ def train_members(
         What happened.
     """
     if members[0].n_folds == 1:
-        return _trained(members, context=context)
-    _, courses = _trained(members)
-    n_epochs = [int(np.argmin(course.validation_loss)) + 1 for course in courses]
-    everything = [member._replace(held_out=None) for member in members]
-    stack, final = _trained(everything, n_epochs, context)
+        return _trained(members, context)
+    _, found = _trained(members)
+    best = [1 + int(course.validation_loss.argmin()) for course in found]
+    everything = [
+        member._replace(held_out=None, n_epochs=n_epochs)
+        for member, n_epochs in zip(members, best, strict=True)
+    ]
+    stack, courses = _trained(everything, context)
     return stack, [
-        Course(last.loss, first.validation_loss)
-        for first, last in zip(courses, final, strict=True)
+        course._replace(validation_loss=first.validation_loss)
+        for first, course in zip(found, courses, strict=True)
     ]
 
 
 def _trained(
-    members: Sequence[Member],
-    n_epochs: Sequence[int] | None = None,
-    context: Any = None,
+    members: Sequence[Member], context: Any = None
 ) -> tuple[Any, list[Course]]:
     """Train a network for each fold of each member."""
     import torch
@@ -151,11 +154,10 @@ def _trained(
     hook = None
     if context is not None:
         hook = first._epoch_hook(context, members[0].problem, lambda: stack.current(0))
-    settings = replace(_settings(networks, data), n_epochs=n_epochs)
     # Networks of one seed start alike and see their rows in the same order.
     shuffling = generators if len({m.seed for m in members}) > 1 else generators[:1]
     with first._random_layers(members[0].seed, device):
-        history = train(stack, data, settings, shuffling, hook)
+        history = train(stack, data, _settings(networks, data), shuffling, hook)
     return stack, _courses(history, n_folds)
 
 
@@ -189,6 +191,7 @@ def _settings(members: Sequence[Member], data: Any) -> Any:
         # Steps on all rows have no noise that an average could take away.
         averaging=first._averages_steps() and batch_size < n_train,
         group_size=members[0].n_folds,
+        n_epochs=[m.n_epochs for m in members if m.n_epochs is not None] or None,
     )
 
 

@@ -237,8 +237,7 @@ class MLPStudent(GradientStudent):
                 f"{self.hidden_layer_sizes!r}."
             )
 
-    def _n_folds(self, problem: Problem, n_eligible: int) -> int:
-        ranked = problem.pairs is not None
+    def _n_folds(self, n_eligible: int, *, ranked: bool) -> int:
         if isinstance(self.n_folds, str):
             few = MIN_FOLD_ROWS * FOLDS <= n_eligible <= FEW_ROWS
             return FOLDS if few and not ranked else 1
@@ -247,6 +246,9 @@ class MLPStudent(GradientStudent):
                 f"n_folds must be 1 or 'auto' for rankings, got {self.n_folds}."
             )
         return self.n_folds
+
+    def _stops_by_folds(self, n_rows: int) -> bool:
+        return self._n_wanted(n_rows) > 0 and self._n_folds(n_rows, ranked=False) > 1
 
     def _averages_steps(self) -> bool:
         return self.averaging
@@ -355,7 +357,12 @@ class MLPStudent(GradientStudent):
             if draw not in drawn:
                 drawn[draw] = student._member(problem, inputs)
             problem = replace(problem, terms=task.problem.terms)
-            members.append(drawn[draw]._replace(student=student, problem=problem))
+            member = drawn[draw]._replace(student=student, problem=problem)
+            if task.held_out is not None:
+                member = member._replace(held_out=task.held_out[None])
+            if task.n_epochs is not None:
+                member = member._replace(held_out=None, n_epochs=task.n_epochs)
+            members.append(member)
         return members
 
     def _prepared(self, problem: Problem) -> tuple[MLPStudent, Problem, FloatArray]:

@@ -180,7 +180,7 @@ class ModuleStudent(GradientStudent):
     ) -> ModuleStack:
         import torch
 
-        (_, problem, _, seed, _) = members[0]
+        problem, seed = members[0].problem, members[0].seed
         module = self._build(len(problem.classes), seed)
         module.to(device=device, dtype=getattr(torch, self.dtype))
         if not any(p.requires_grad for p in module.parameters()):
