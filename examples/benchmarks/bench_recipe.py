@@ -164,6 +164,7 @@ def as_it_is() -> Iterator[None]:
 
 PLAIN_STEPS = {"averaging": False, "learning_rate_init": 0.002, "weight_decay": 1e-4}
 NO_EMBEDDING = {"numeric_embedding": None}
+ONE_PART = {"n_folds": 1}
 N_COSINE = 50
 
 
@@ -181,18 +182,21 @@ def students(n_rows: int) -> dict[str, tuple[Any, Any]]:
         return scaled_by(quartile_scale, 3.0)
 
     cosine = {"averaging": False, "max_iter": N_COSINE, "n_iter_no_change": N_COSINE}
+    plain = {**PLAIN_STEPS, **NO_EMBEDDING, **ONE_PART}
     return {
-        PLAIN: (standard, {**PLAIN_STEPS, **NO_EMBEDDING}),
-        "plain + scale, clip": (as_it_is, {**PLAIN_STEPS, **NO_EMBEDDING}),
-        "plain + embedding, factors": (standard, PLAIN_STEPS),
-        "plain + averaging": (standard, NO_EMBEDDING),
+        PLAIN: (standard, plain),
+        "plain + scale, clip": (as_it_is, plain),
+        "plain + embedding, factors": (standard, {**PLAIN_STEPS, **ONE_PART}),
+        "plain + averaging": (standard, {**NO_EMBEDDING, **ONE_PART}),
+        "plain + folds": (standard, {**PLAIN_STEPS, **NO_EMBEDDING}),
         RECIPE: (as_it_is, {}),
         "recipe - scale, clip": (standard, {}),
         "recipe - embedding, factors": (as_it_is, NO_EMBEDDING),
         "recipe - factors": (without_factors, {}),
         "recipe - averaging": (as_it_is, PLAIN_STEPS),
+        "recipe - folds": (as_it_is, ONE_PART),
         "recipe, quartiles, clip at 3": (quartiles, {}),
-        "recipe, cosine for averaging": (falling, cosine),
+        "recipe - folds, cosine for averaging": (falling, {**cosine, **ONE_PART}),
     }
 
 
