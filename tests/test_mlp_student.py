@@ -555,7 +555,7 @@ def test_an_interrupt_leaves_the_process_and_the_earlier_fit_as_they_were(how):
     student = clone(SMALL).fit(X, y)
     expected = student.predict_proba(X[:, :6])
     rng, filters = torch.get_rng_state(), list(warnings.filters)
-    student.set_params(max_iter=10**7, tol=0.0, n_iter_no_change=10**7)
+    student.set_params(max_iter=10**7, tol=0.0, n_iter_no_change=10**7, n_folds=1)
     student.set_params(hidden_layer_sizes=(5, 5))
     if how == "callback":
         student.set_callbacks(Recorder(after=interrupt))
