@@ -15,10 +15,12 @@ import scipy.sparse as sp
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import FloatArray, IntArray
 
+#: Values that are looked at at a time to score some labels of each row.
+CHUNK_VALUES = 2**20
 #: Entries of the product of labels and inputs that are made at a time, about.
-CHUNK_ENTRIES = 2**22
+CHUNK_ENTRIES = 2**18
 #: Pairs of a row and a label of it that are looked at at a time.
-CHUNK_PAIRS = 2**16
+CHUNK_PAIRS = 2**13
 #: Features in the vectors of more labels than this share are kept dense: to add up rows
 #: of a table is then faster than to visit the labels one by one.
 DENSE_SHARE = 0.05
@@ -95,6 +97,10 @@ class LabelVectors:
             self._blocks[key] = _ByFeature.of(self.matrix[block], self._share, n_dense)
         return self._blocks[key].scores(unit)
 
+    def forget(self) -> None:
+        """Give back the memory of the blocks; they are put in order again if asked."""
+        self._blocks.clear()
+
     def scores_of(self, unit: sp.csr_matrix, labels: IntArray) -> FloatArray:
         """Return the products of rows with the vectors of some labels of each.
 
@@ -113,7 +119,7 @@ class LabelVectors:
         n_rows, k = labels.shape
         scores = np.empty((n_rows, k))
         longest = int(np.diff(self.matrix.indptr).max())
-        size = max(1, CHUNK_ENTRIES // 4 // (unit.shape[1] + k * longest))
+        size = max(1, CHUNK_VALUES // (unit.shape[1] + k * longest))
         for start in range(0, n_rows, size):
             rows = slice(start, start + size)
             dense, chosen = unit[rows].toarray(), self.matrix[labels[rows].ravel()]
@@ -294,7 +300,7 @@ def fit_residual(
         The vectors; zero for labels that no row has.
     """
     unit = unit_rows(X)
-    sums = _largest_sums(unit, indicator, n_kept)
+    sums = largest_sums(unit, sp.csr_matrix(indicator.T), n_kept)
     lengths = _lengths(sums)
     inner, square = _own_products(unit, sums, indicator)
     without = lengths[indicator.indices] ** 2 - 2 * inner + square
@@ -308,11 +314,25 @@ def fit_residual(
     return Residual(LabelVectors(vectors), sp.csr_matrix(parts, shape=indicator.shape))
 
 
-def _largest_sums(
-    unit: sp.csr_matrix, indicator: sp.csr_matrix, n_kept: int
+def largest_sums(
+    unit: sp.csr_matrix, by_label: sp.csr_matrix, n_kept: int
 ) -> sp.csr_matrix:
-    """Return the sums of each label's rows, of each the largest entries."""
-    by_label = sp.csr_matrix(indicator.T)
+    """Return the sums of each label's rows, of each the largest entries.
+
+    Parameters
+    ----------
+    unit : csr_matrix of shape (n_samples, n_features)
+        Rows.
+    by_label : csr_matrix of shape (n_labels, n_samples)
+        The rows of each label.
+    n_kept : int
+        Entries kept of each sum.
+
+    Returns
+    -------
+    csr_matrix of shape (n_labels, n_features)
+        float32.
+    """
     entries = np.cumsum(by_label @ np.diff(unit.indptr).astype(np.float64))
     chunk = (entries // CHUNK_ENTRIES).astype(np.int64)
     bounds = np.flatnonzero(np.diff(chunk)) + 1

@@ -167,6 +167,11 @@ class EmbeddingStack:
             self._buffers[shard] = kept
         return kept[:n_labels]
 
+    def release(self) -> None:
+        """Give back the memory that only steps need."""
+        self.gradients = []
+        self._buffers = {}
+
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """Refuse: it never holds all logits of a batch."""
         raise TypeError("Embeddings score labels in blocks, see top_k.")
@@ -256,7 +261,10 @@ class _Step:
         hidden = self.hidden[rows]
         blocks = list(self._blocks(self.batch.n_rows))
         sums = objective.start(len(hidden), hidden)
+        scored: tuple[Any, ...] = ()
         for block in blocks:
+            # The last block's memory goes before that of the next is needed.
+            del scored
             scored = self._score(hidden, rows, block)
             objective.absorb(sums, *scored)
         losses = objective.finish(sums)
@@ -264,11 +272,13 @@ class _Step:
         for block in blocks:
             if len(blocks) > 1:
                 # Scored again: kept, they would be as many as rows times labels.
+                del scored
                 scored = self._score(hidden, rows, block)
             slope = objective.slope(sums, *scored).div_(self.batch.n_rows)
             torch.mm(slope.T, hidden, out=self.to_labels[shard][block])
             torch.sum(slope, dim=0, out=self.to_bias[shard][block])
             to_hidden.addmm_(slope, self._embeddings(block))
+            del slope
         self.to_hidden[shard] = to_hidden
         return losses
 

@@ -13,12 +13,23 @@ from skdistill._device import resolve_device
 from skdistill._embedding_stack import EmbeddingStack, RowAdagrad, StepSettings
 from skdistill._hidden_units import Hidden, pooling_scale
 from skdistill._negatives import make_proposal
-from skdistill._refinement import MAX_PAIRS, N_HARD, refine
+from skdistill._refinement import refine
 from skdistill._retrieval_batches import RetrievalSet
 from skdistill._retrieval_checkpoint import Checkpoint, State
-from skdistill._retrieval_memory import MemoryReport, Sizes, data_bytes, predict_memory
+from skdistill._retrieval_memory import (
+    OFFSET_ARRAYS,
+    STEP_ARRAYS,
+    WEIGHT_ARRAYS,
+    MemoryReport,
+    Sizes,
+    SparsePart,
+    data_bytes,
+    predict_memory,
+)
 from skdistill._retrieval_objectives import SoftmaxObjective
+from skdistill._retrieval_proba import CALIBRATION_ROWS
 from skdistill._retrieval_targets import Mixture
+from skdistill._sparse_part_size import sparse_part_size
 from skdistill._top_k import Tables
 from skdistill._typing import IntArray
 
@@ -176,18 +187,21 @@ def memory_of(recipe: Recipe, rows: Rows, soft_entries: int) -> MemoryReport:
     drawn = recipe.n_drawn(n_labels)
     n_candidates = n_labels
     if drawn is not None:
-        own = min(n_labels, _distinct(rows.indicator, batch) + soft_entries * batch)
+        own = _distinct(batch, rows.indicator, rows.soft_labels)
+        if rows.soft_labels is None:
+            own = min(n_labels, own + soft_entries * batch)
         # Some are drawn twice, or are labels of the batch already.
         others = -np.expm1(drawn * np.log1p(-1.0 / max(2, n_labels)))
         n_candidates = int(own + (n_labels - own) * others)
     n_present = n_features
     if sp.issparse(rows.X):
-        n_present = min(n_features, int(_distinct(rows.X, batch)))
+        n_present = min(n_features, int(_distinct(batch, rows.X)))
     item = np.dtype(recipe.item).itemsize
     n_matrices = 1 + (recipe.mixture.objective == "double" and soft_entries > 0)
     targets = int(n_matrices * n_samples * (per_row * 8 + 4))
-    sparse_part = _sparse_entries(recipe, rows)
-    n_pairs = min(MAX_PAIRS, n_entries + n_samples * N_HARD) if sparse_part else 0
+    sparse_part = SparsePart()
+    if recipe.has_sparse_part(rows.X):
+        sparse_part = sparse_part_size(rows.X, rows.indicator, recipe.residual)
     return predict_memory(
         Sizes(
             n_features=n_features,
@@ -195,32 +209,37 @@ def memory_of(recipe: Recipe, rows: Rows, soft_entries: int) -> MemoryReport:
             dim=recipe.dim,
             n_candidates=n_candidates,
             n_expected=recipe.n_scored(n_labels),
-            n_calibration=min(256, n_samples if n_samples < 2000 else n_samples // 50),
+            n_calibration=min(CALIBRATION_ROWS, n_samples),
             batch_size=batch,
             n_present=n_present,
             item=item,
             label_item=2 if recipe.dtype == "bfloat16" else item,
             data=data_bytes(rows.X, rows.indicator, rows.soft_labels) + targets,
+            step_arrays=_step_arrays(recipe, rows.X, soft_entries),
             sparse_part=sparse_part,
-            n_pairs=n_pairs,
-            pair_entries=n_pairs * rows.X.nnz // max(1, n_samples) if n_pairs else 0,
         )
     )
 
 
-def _sparse_entries(recipe: Recipe, rows: Rows) -> int:
-    """Return how many entries the sparse part has at most."""
-    if not recipe.has_sparse_part(rows.X):
-        return 0
-    of_labels = rows.indicator.T @ np.diff(rows.X.indptr)
-    most = min(recipe.residual, rows.X.shape[1])
-    return int(np.minimum(of_labels, most).sum())
+def _step_arrays(recipe: Recipe, X: Any, soft_entries: int) -> int:
+    """Return how many arrays of a block of logits a step has at the same time."""
+    weighted = recipe.mixture.objective == "double" and soft_entries > 0
+    hard = recipe.n_hard_negatives is not None
+    margins = not isinstance(recipe.mixture.loss(), SoftmaxObjective)
+    return (
+        STEP_ARRAYS
+        + OFFSET_ARRAYS * recipe.has_sparse_part(X)
+        + WEIGHT_ARRAYS * (weighted or hard or margins)
+    )
 
 
-def _distinct(matrix: sp.csr_matrix, n_rows: int) -> float:
+def _distinct(n_rows: int, *matrices: sp.csr_matrix | None) -> float:
     """Return how many distinct columns so many random rows have, on average."""
-    share = np.bincount(matrix.indices, minlength=matrix.shape[1]) / matrix.shape[0]
-    return float(-np.expm1(n_rows * np.log1p(-np.minimum(share, 1 - 1e-9))).sum())
+    parts = [matrix for matrix in matrices if matrix is not None]
+    n_samples, n_columns = parts[0].shape
+    counts = sum(np.bincount(part.indices, minlength=n_columns) for part in parts)
+    share = np.minimum(counts / n_samples, 1 - 1e-9)
+    return float(-np.expm1(n_rows * np.log1p(-share)).sum())
 
 
 class Training:
@@ -243,9 +262,6 @@ class Training:
         self.data = self._data(rows, seed)
         self.stack = self._stack(rows, seed)
         self.vectors: LabelVectors | None = None
-        if self.data.residual is not None:
-            matrix = self.data.residual.labels.matrix
-            self.vectors = LabelVectors(RESIDUAL_SHARE * matrix)
         self.optimizer = RowAdagrad(
             self.stack, recipe.learning_rate, self.data.total_steps
         )
@@ -347,18 +363,29 @@ class Training:
             follower = _Follower(self, hook, checkpoint)
             generators = [torch.Generator()]
             train(self.stack, self.data, settings, generators, follower, self.optimizer)
-        if self.vectors is not None:
-            data, rng = self.data, np.random.default_rng([self.data.seed, 4])
-            assert data.residual is not None
-            own = RESIDUAL_SHARE * data.residual.own
-            self.vectors = refine(self.tables(), data.X, data.targets.raised, own, rng)
+        self.stack.release()
+        self._refine()
+
+    def _refine(self) -> None:
+        """Refine the sparse part, of which then only that is left."""
+        data, residual = self.data, self.data.residual
+        if residual is None:
+            return
+        for matrix in (residual.labels.matrix, residual.own):
+            matrix.data *= np.float32(RESIDUAL_SHARE)
+        data.residual = None
+        self.vectors = LabelVectors(residual.labels.matrix)
+        rng = np.random.default_rng([data.seed, 4])
+        self.vectors = refine(self.tables(), data.X, residual.own, rng)
 
     def tables(self) -> Tables:
         """Return what has been learned so far, as NumPy arrays.
 
         On a CPU they share the memory of what is trained.
         """
-        stack = self.stack
+        stack, vectors = self.stack, self.vectors
+        if self.data.residual is not None:
+            vectors = LabelVectors(RESIDUAL_SHARE * self.data.residual.labels.matrix)
         labels = stack.labels
         if labels.element_size() == 2:
             labels = labels.float()
@@ -366,7 +393,7 @@ class Training:
             stack.features.cpu().numpy(),
             labels.cpu().numpy(),
             stack.bias[:, 0].cpu().numpy(),
-            self.vectors,
+            vectors,
             self.recipe.hidden,
         )
 

@@ -13,14 +13,48 @@ import scipy.sparse as sp
 from skdistill import _top_k as top_k
 from skdistill._centroids import DENSE_BYTES
 from skdistill._embedding_stack import BLOCK_LOGITS, UPDATE_VALUES, n_shards
+from skdistill._limited_memory import N_KEPT
+from skdistill._refinement import BLOCK_ROWS, N_THREADS
 
-#: Arrays of a block of logits that a step has at the same time: measured; and where
-#: there are several blocks, of which one is made while the other is still there.
-STEP_ARRAYS, STEP_ARRAYS_OF_BLOCKS = 7, 12
+#: Arrays of a block of logits that a step has at the same time: logits, targets and
+#: one to work with. Weights of negatives take more, and so does the sparse part.
+STEP_ARRAYS, WEIGHT_ARRAYS, OFFSET_ARRAYS = 3, 3, 1
+#: Vectors of the entries of the sparse part that a minimisation holds beside what it
+#: remembers: a point and its slope, twice, a direction, weights, a part of the slope.
+STEP_VECTORS = 7
+#: Bytes of a pair whose loss is taken.
+PAIR_BYTES = 28
+#: What two threads, their buffers and many small things take: measured.
+THREADS_BYTES = 3 * 2**20
 #: Labels of a row that its calibration looks at, about.
 CALIBRATION_LABELS = 105
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True)
+class SparsePart:
+    """How large the sparse part is, and what it is refined by.
+
+    Attributes
+    ----------
+    n_entries : int, default=0
+        Entries of all vectors.
+    n_own : int, default=0
+        Pairs of a row and a label of it.
+    n_rows : int, default=0
+        Rows by which it is refined.
+    n_pairs : int, default=0
+        Pairs of one of them and a label.
+    pair_entries : int, default=0
+        Features of their rows that are in the vectors of their labels.
+    """
+
+    n_entries: int = 0
+    n_own: int = 0
+    n_rows: int = 0
+    n_pairs: int = 0
+    pair_entries: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,13 +77,12 @@ class Sizes:
         Bytes of a number, and of one in the table of labels.
     data : int
         Bytes of the training's own inputs and targets.
-    sparse_part : int
-        Entries of the sparse part, at most.
-    n_calibration : int, default=256
+    step_arrays : int, default=3
+        Arrays of a block of logits that a step has at the same time.
+    n_calibration : int, default=64
         Rows that are calibrated at a time.
-    n_pairs, pair_entries : int, default=0
-        Pairs of a row and a label by which the sparse part is refined, and features in
-        them, at most.
+    sparse_part : SparsePart, default=SparsePart()
+        Size of the sparse part.
     """
 
     n_features: int
@@ -62,10 +95,9 @@ class Sizes:
     item: int
     label_item: int
     data: int
-    sparse_part: int
-    n_calibration: int = 256
-    n_pairs: int = 0
-    pair_entries: int = 0
+    step_arrays: int = STEP_ARRAYS
+    n_calibration: int = 64
+    sparse_part: SparsePart = SparsePart()
 
 
 @dataclass(frozen=True)
@@ -75,32 +107,47 @@ class MemoryReport:
     Attributes
     ----------
     parts : dict of str to int
-        Bytes of each part.
+        Bytes of each part that is there all the time.
+    stages : dict of str to int
+        Bytes that each stage takes beside them; they follow each other.
     """
 
     parts: dict[str, int]
+    stages: dict[str, int]
 
     @property
     def total(self) -> int:
-        """Sum of the parts."""
-        return sum(self.parts.values())
+        """Sum of the parts and of what the largest stage takes."""
+        return sum(self.parts.values()) + max(self.stages.values())
 
     def __str__(self) -> str:
-        width = max(len(name) for name in self.parts)
-        lines = [f"{n:<{width}}  {readable(b):>10}" for n, b in self.parts.items()]
-        return "\n".join([*lines, f"{'total':<{width}}  {readable(self.total):>10}"])
+        stages = {f"  {name}": n_bytes for name, n_bytes in self.stages.items()}
+        entries = {**self.parts, "and the largest of": None, **stages}
+        width = max(len(name) for name in entries)
+        lines = [
+            name if n_bytes is None else f"{name:<{width}}  {readable(n_bytes):>10}"
+            for name, n_bytes in {**entries, "total": self.total}.items()
+        ]
+        return "\n".join(lines)
 
 
 def predict_memory(sizes: Sizes) -> MemoryReport:
     """Return the memory that training takes, part by part.
 
-    With d features, L labels, C candidates, dimension m, batches of B rows, f features
-    present in a batch and b bytes a number, the parts are: tables ``b m d + b_L m L +
-    b L``; the optimiser's sums ``b (d + 2 L)``; gradients ``b m C`` for each of one or
-    two shards and ``b m f``; candidates ``b m C`` where they are fewer than the labels;
-    hidden units ``4 b m B``; blocks of logits; labels in float64 to calibrate; seven
-    times the sparse part and what of it is kept dense; the pairs that refine it, and
-    twice seven times the sparse part to do so; and 8 L for names.
+    With d features, L labels, embeddings of m dimensions and b bytes a number, what is
+    there all the time are the tables, ``b m d + b_L m L + b L``; the optimiser's sums,
+    ``b (d + 2 L)``; of the sparse part 8 for each of its E entries and of each row's
+    labels, and 4 L; 8 L for names; and 3 MiB for threads. The stages, of which the
+    largest counts:
+
+    - steps, with batches of B rows, C candidates and f features: gradients ``b m C``
+      for each of one or two shards and ``b m f``; candidates ``b m C`` where they are
+      drawn; hidden units ``4 b m B``; three to seven blocks of logits, which have B C
+      each or are bounded;
+    - refinement of the sparse part: ``4 E`` for each of 13 vectors, 8 for each of the
+      features of pairs, 12 for each pair and 28 for those looked at; or what it takes
+      to find them;
+    - calibration: logits of some rows, and the embeddings of their best labels.
 
     Parameters
     ----------
@@ -112,56 +159,78 @@ def predict_memory(sizes: Sizes) -> MemoryReport:
     MemoryReport
         The parts.
     """
-    s = sizes
-    sampled = s.n_candidates < s.n_labels
-    block = min(s.batch_size * s.n_candidates, BLOCK_LOGITS)
-    whole = s.batch_size * s.n_candidates <= BLOCK_LOGITS
-    arrays = STEP_ARRAYS if whole else STEP_ARRAYS_OF_BLOCKS
-    shards = n_shards(s.batch_size, s.n_expected, s.dim)
+    s, sparse = sizes, sizes.sparse_part
+    stages = {"steps": _step_bytes(s), "calibration": _calibration_bytes(s)}
+    if sparse.n_entries:
+        stages["refinement"] = _refinement_bytes(s)
     return MemoryReport(
         {
             "data": s.data,
             "feature embeddings": s.n_features * s.dim * s.item,
             "label embeddings": s.n_labels * (s.dim * s.label_item + s.item),
             "optimiser": (s.n_features + 2 * s.n_labels) * s.item,
-            "gradients": (shards * s.n_candidates + s.n_present) * s.dim * s.item,
-            "candidates": s.n_candidates * s.dim * s.item if sampled else 0,
-            "hidden units": 4 * s.batch_size * s.dim * s.item,
-            # Logits, targets, slope, and what they are made of.
-            "logits": arrays * block * s.item,
-            "calibration": _calibration_bytes(s),
-            "names": 8 * s.n_labels,
-            # Sums, vectors in training and in prediction, those also without common
-            # features, and copies on the way there; three times the dense part.
             "sparse part": (
-                7 * 8 * s.sparse_part + 3 * min(DENSE_BYTES, 80 * s.sparse_part)
-            ),
-            # Products twice, as chunks and together; vectors of L-BFGS, in float64.
-            "pairs": (
-                16 * s.pair_entries
-                + 40 * s.n_pairs
-                + (14 * 8 * s.sparse_part if s.n_pairs else 0)
-            ),
-            # NumPy has no bfloat16: what is fitted is kept as float32.
-            "fitted labels": (
-                s.n_labels * s.dim * s.item if s.label_item < s.item else 0
-            ),
-            # Rows in float32, random numbers and bits.
-            "update": (
-                16 * min(UPDATE_VALUES, s.n_candidates * s.dim)
-                if s.label_item < s.item
+                8 * (sparse.n_entries + sparse.n_own) + 4 * s.n_labels
+                if sparse.n_entries
                 else 0
             ),
-        }
+            "names": 8 * s.n_labels,
+            "threads": THREADS_BYTES,
+        },
+        stages,
     )
 
 
+def _step_bytes(s: Sizes) -> int:
+    """Return what a step takes."""
+    shards = n_shards(s.batch_size, s.n_expected, s.dim)
+    drawn = s.n_candidates < s.n_labels
+    embeddings = (shards + drawn) * s.n_candidates + s.n_present + 4 * s.batch_size
+    of_block = BLOCK_LOGITS >> (s.batch_size - 1).bit_length()
+    logits = s.step_arrays * s.batch_size * min(s.n_candidates, max(1, of_block))
+    # Rows in float32, random numbers and bits, where a table is rounded.
+    update = 16 * min(UPDATE_VALUES, s.n_candidates * s.dim)
+    # Vectors of the candidates, by label and by feature.
+    share = s.n_candidates / s.n_labels if drawn else 1.0
+    sparse = int(24 * share * s.sparse_part.n_entries)
+    total = (embeddings * s.dim + logits) * s.item + sparse
+    return total + (update if s.label_item < s.item else 0)
+
+
+def _fitted_labels(s: Sizes) -> int:
+    """Return what the labels take in float32: NumPy has no bfloat16."""
+    return s.n_labels * s.dim * s.item if s.label_item < s.item else 0
+
+
+def _by_feature(s: Sizes) -> int:
+    """Return what the sparse part takes where it is put in order by feature."""
+    n_entries = s.sparse_part.n_entries
+    return 8 * n_entries + min(DENSE_BYTES, 4 * n_entries)
+
+
+def _refinement_bytes(s: Sizes) -> int:
+    """Return what finding pairs takes, or what the minimisation takes."""
+    sparse = s.sparse_part
+    pairs = 8 * sparse.pair_entries + 12 * sparse.n_pairs
+    at_a_time = min(1.0, BLOCK_ROWS / max(1, sparse.n_rows))
+    pairs += int(PAIR_BYTES * at_a_time * sparse.n_pairs)
+    vectors = 4 * (2 * N_KEPT + STEP_VECTORS) * sparse.n_entries
+    rows = min(
+        top_k.BLOCK_ROWS, top_k.BLOCK_LOGITS // min(s.n_labels, top_k.BLOCK_LABELS)
+    )
+    scores = N_THREADS * 3 * 4 * rows * min(s.n_labels, top_k.BLOCK_LABELS)
+    return _fitted_labels(s) + max(pairs + vectors, _by_feature(s) + scores)
+
+
 def _calibration_bytes(s: Sizes) -> int:
-    """Return what the calibration takes: a block of labels, and those of rows."""
+    """Return what the calibration takes: logits in float64, and embeddings."""
     wider = 8 if s.item < 8 else 0
-    block = wider * min(s.n_labels, top_k.BLOCK_LABELS) * s.dim
+    n_block = min(s.n_labels, top_k.BLOCK_LABELS)
+    logits = n_block * (16 * s.n_calibration + wider * s.dim)
     chosen = s.n_calibration * min(s.n_labels, CALIBRATION_LABELS) * s.dim
-    return block + (s.item + wider) * min(top_k.BLOCK_LOGITS, chosen)
+    embeddings = (s.item + wider) * min(top_k.BLOCK_LOGITS, chosen)
+    sparse = _by_feature(s) if s.sparse_part.n_entries else 0
+    return _fitted_labels(s) + max(logits, embeddings) + sparse
 
 
 def available_memory() -> int | None:

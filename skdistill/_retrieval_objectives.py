@@ -151,7 +151,10 @@ class SoftmaxObjective:
         """Return the slope of each row's loss in its logits, (B, c)."""
         xp = namespace(logits)
         above = logits - sums.log_total[:, None]
-        slope = xp.exp(above if log_weight is None else above + log_weight)
+        if log_weight is None:
+            slope = xp.exp(above, out=above)
+        else:
+            slope = xp.exp(above + log_weight)
         slope *= sums.mass[:, None]
         slope -= targets
         if log_weight is not None:

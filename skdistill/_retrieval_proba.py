@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
-from skdistill._top_k import Query, Tables, exact_search, log_totals, row_chunks
+from skdistill._top_k import Query, Tables, exact_search, log_totals
 from skdistill._typing import FloatArray, IntArray
 from skdistill.losses import recalibrate_negative_aware
 
 #: Labels of a calibration row besides its own that the fit looks at: the best ones.
 CALIBRATION_LABELS = 100
+#: Rows that are calibrated at a time: so few take less memory than a step of training.
+CALIBRATION_ROWS = 64
 #: Logits that are kept at once to fit a temperature.
 MAX_LOGITS = 2**24
 
@@ -124,7 +126,8 @@ def fit_label_chances(
         The slope is positive: the order of the labels is that of the logits.
     """
     values, outcomes = [], []
-    for rows in row_chunks(X.shape[0], len(tables.bias)):
+    for start in range(0, X.shape[0], CALIBRATION_ROWS):
+        rows = slice(start, start + CALIBRATION_ROWS)
         query = tables.query(X[rows], np.float64)
         n_rows = len(query.hidden)
         total = log_totals(tables, query) if relative else np.zeros(n_rows)

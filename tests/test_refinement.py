@@ -18,7 +18,7 @@ N, D, L, DIM = 30, 14, 25, 3
 
 @pytest.fixture
 def problem():
-    """Tables, rows, targets and the sparse part without the row."""
+    """Tables, rows, and the sparse part of their labels without the row."""
     rng = np.random.default_rng(0)
     X = sp.random(N, D, 0.4, "csr", dtype=np.float32, random_state=1)
     Y = sp.csr_matrix((rng.random((N, L)) < 0.1).astype(np.float32))
@@ -32,8 +32,14 @@ def problem():
 
     vectors = LabelVectors(residual.labels.matrix)
     tables = Tables(table(D, DIM), table(L, DIM), table(L), vectors)
-    targets = sp.csr_matrix(sp.diags(1 / Y.sum(axis=1).A1) @ Y, dtype=np.float32)
-    return tables, X, targets, residual.own
+    return tables, X, residual.own
+
+
+def has_label(own):
+    """Return which labels each row has; the entry of one without other rows is 0."""
+    dense = np.zeros(own.shape, dtype=bool)
+    dense[np.repeat(np.arange(own.shape[0]), np.diff(own.indptr)), own.indices] = True
+    return dense
 
 
 def dense_logits(tables, X, own):
@@ -47,25 +53,25 @@ def dense_logits(tables, X, own):
 
 
 def test_pairs_are_the_labels_and_the_hardest_others(problem, monkeypatch):
-    tables, X, targets, own = problem
+    tables, X, own = problem
     monkeypatch.setattr(refinement, "N_HARD", 4)
-    monkeypatch.setattr(refinement, "CHUNK_PAIRS", 7)
+    monkeypatch.setattr(refinement, "CHUNK_FEATURES", 60)
     monkeypatch.setattr(_top_k, "BLOCK_LABELS", 9)
-    pairs = refinement.make_pairs(tables, X, targets, own)
+    pairs = refinement.make_pairs(tables, X, own)
     logits = dense_logits(tables, X, own)
     found = pairs.offset + pairs.products @ tables.residual.matrix.data
     ends = np.append(pairs.starts, len(found))
-    for i, row in enumerate(targets.toarray()):
-        others = np.sort(logits[i][row == 0])[-4:]
-        expected = np.sort(np.append(others, logits[i][row > 0]))
+    for i, row in enumerate(has_label(own)):
+        others = np.sort(logits[i][~row])[-4:]
+        expected = np.sort(np.append(others, logits[i][row]))
         pair = slice(ends[i], ends[i + 1])
         assert_allclose(np.sort(found[pair]), expected, rtol=1e-4, atol=1e-4)
         assert_allclose(pairs.target[pair].sum(), 1.0, rtol=1e-6)
-        assert (pairs.target[pair] > 0).sum() == (row > 0).sum()
+        assert (pairs.target[pair] > 0).sum() == row.sum()
 
 
 def test_with_few_labels_all_others_are_compared(problem):
-    tables, X, targets, own = problem
+    tables, X, own = problem
     few = 8
     short = Tables(
         tables.features,
@@ -73,20 +79,23 @@ def test_with_few_labels_all_others_are_compared(problem):
         tables.bias[:few],
         LabelVectors(tables.residual.matrix[:few]),
     )
-    pairs = refinement.make_pairs(short, X, targets[:, :few], own[:, :few])
+    pairs = refinement.make_pairs(short, X, own[:, :few])
     assert len(pairs.target) == N * few
 
 
 def test_loss_and_slope_are_those_of_the_formula(problem):
-    tables, X, targets, own = problem
-    pairs = refinement.make_pairs(tables, X, targets, own)
+    tables, X, own = problem
+    pairs = refinement.make_pairs(tables, X, own)
     values = tables.residual.matrix.data.astype(float)
     loss, slope = refinement.pair_loss(pairs, values)
     logits = pairs.offset + pairs.products @ values
     expected = 0.0
     ends = np.append(pairs.starts, len(logits))
     for start, stop in pairwise(ends):
-        expected -= pairs.target[start:stop] @ log_softmax(logits[start:stop])
+        target, row = pairs.target[start:stop], logits[start:stop]
+        for weight, logit in zip(target[target > 0], row[target > 0], strict=True):
+            beside = np.append(row[target == 0], logit)
+            expected -= weight * log_softmax(beside)[-1]
     assert_allclose(loss, expected, rtol=1e-5)
     direction = np.random.default_rng(0).normal(size=len(values))
     ahead, behind = (
@@ -97,19 +106,21 @@ def test_loss_and_slope_are_those_of_the_formula(problem):
 
 
 def test_refining_lowers_the_loss_and_keeps_the_pattern(problem):
-    tables, X, targets, own = problem
+    tables, X, own = problem
     before = tables.residual.matrix
-    after = refinement.refine(tables, X, targets, own, np.random.default_rng(0)).matrix
+    after = refinement.refine(tables, X, own, np.random.default_rng(0)).matrix
     assert_array_equal(after.indices, before.indices)
     assert_array_equal(after.indptr, before.indptr)
-    pairs = refinement.make_pairs(tables, X, targets, own)
+    pairs = refinement.make_pairs(tables, X, own)
     losses = [refinement.pair_loss(pairs, m.data)[0] for m in (before, after)]
-    penalty = 0.5 * refinement.DECAY * ((after.data - before.data) ** 2).sum()
+    n_rows = np.sqrt(has_label(own).sum(axis=0))
+    moved = np.asarray((after - before).power(2).sum(axis=1)).ravel()
+    penalty = 0.5 * refinement.DECAY * n_rows @ moved
     assert losses[1] + penalty < 0.95 * losses[0]
 
 
 def test_of_many_rows_some_are_drawn(problem, monkeypatch):
-    tables, X, targets, own = problem
+    tables, X, own = problem
     monkeypatch.setattr(refinement, "MAX_PAIRS", 60)
     seen = []
     make = refinement.make_pairs
@@ -119,18 +130,29 @@ def test_of_many_rows_some_are_drawn(problem, monkeypatch):
         return make(*args)
 
     monkeypatch.setattr(refinement, "make_pairs", noted)
-    refinement.refine(tables, X, targets, own, np.random.default_rng(0))
+    refinement.refine(tables, X, own, np.random.default_rng(0))
     assert 0 < seen[0] <= 10
 
 
-def test_rows_without_targets_do_not_count(problem):
-    tables, X, targets, own = problem
+def test_rows_without_labels_do_not_count(problem):
+    tables, X, own = problem
     rng = np.random.default_rng(0)
-    expected = refinement.refine(tables, X[5:], targets[5:], own[5:], rng)
-    emptied = targets.copy()
-    emptied.data[: emptied.indptr[5]] = 0.0
-    emptied.eliminate_zeros()
-    found = refinement.refine(tables, X, emptied, own, rng)
+    expected = refinement.refine(tables, X[5:], own[5:], rng)
+    kept = slice(own.indptr[5], None)
+    ends = np.append(np.zeros(5, int), own.indptr[5:] - own.indptr[5])
+    emptied = sp.csr_matrix((own.data[kept], own.indices[kept], ends), shape=own.shape)
+    found = refinement.refine(tables, X, emptied, rng)
     assert_allclose(found.matrix.data, expected.matrix.data, rtol=1e-5)
-    nothing = sp.csr_matrix(targets.shape, dtype=np.float32)
-    assert refinement.refine(tables, X, nothing, own, rng) is tables.residual
+    nothing = sp.csr_matrix(own.shape, dtype=np.float32)
+    assert refinement.refine(tables, X, nothing, rng) is tables.residual
+
+
+def test_the_loss_is_the_same_in_blocks_of_rows(problem, monkeypatch):
+    tables, X, own = problem
+    pairs = refinement.make_pairs(tables, X, own)
+    values = tables.residual.matrix.data
+    loss, slope = refinement.pair_loss(pairs, values)
+    monkeypatch.setattr(refinement, "BLOCK_ROWS", 7)
+    in_blocks = refinement.pair_loss(pairs, values)
+    assert_allclose(in_blocks[0], loss, rtol=1e-6)
+    assert_allclose(in_blocks[1], slope, rtol=1e-4, atol=1e-6)
