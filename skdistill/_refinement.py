@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -35,11 +34,9 @@ from skdistill._typing import FloatArray, IntArray
 N_HARD = 30
 #: Pairs of a row and a label, at most; of more rows than that some are drawn.
 MAX_PAIRS = 2**24
-#: Chunks that are worked on at a time.
+#: Chunks of rows that are worked on at a time.
 N_THREADS = 2
-#: Features of pairs that are looked at at a time.
-CHUNK_FEATURES = 2**18
-#: Rows whose loss is taken at a time.
+#: Rows whose pairs are in one block.
 BLOCK_ROWS = 2**14
 #: lambda, how much the vectors are held back: the best on held-out rows of half a
 #: million titles, of .05, .07 and .1; on 15,500 titles the three are equal.
@@ -71,38 +68,13 @@ class Pairs:
     target: FloatArray
     starts: IntArray
 
-    def rows(self, start: int, n_rows: int) -> Pairs:
-        """Return the pairs of some rows, in the same memory.
 
-        Parameters
-        ----------
-        start : int
-            The first row.
-        n_rows : int
-            How many, or to the end.
-
-        Returns
-        -------
-        Pairs
-            Theirs.
-        """
-        stop = min(start + n_rows, len(self.starts))
-        ends = np.append(self.starts, len(self.target))
-        pairs, ends = slice(ends[start], ends[stop]), ends[start:stop]
-        indptr = self.products.indptr[pairs.start : pairs.stop + 1]
-        entries = slice(indptr[0], indptr[-1])
-        parts = self.products.data[entries], self.products.indices[entries]
-        shape = (len(indptr) - 1, self.products.shape[1])
-        products = sp.csr_matrix((*parts, indptr - indptr[0]), shape=shape)
-        return Pairs(products, self.offset[pairs], self.target[pairs], ends - ends[0])
-
-
-def pair_loss(pairs: Pairs, values: FloatArray) -> tuple[float, FloatArray]:
+def pair_loss(blocks: list[Pairs], values: FloatArray) -> tuple[float, FloatArray]:
     """Return the loss of all rows and its slope in the vectors' entries.
 
     Parameters
     ----------
-    pairs : Pairs
+    blocks : list of Pairs
         Rows and labels.
     values : ndarray of shape (n_entries,)
         Entries of the vectors w.
@@ -115,15 +87,15 @@ def pair_loss(pairs: Pairs, values: FloatArray) -> tuple[float, FloatArray]:
         Its derivatives.
     """
     loss, slope = 0.0, np.zeros_like(values)
-    for start in range(0, len(pairs.starts), BLOCK_ROWS):
-        of_rows, slope_of_rows = _loss(pairs.rows(start, BLOCK_ROWS), values)
+    for pairs in blocks:
+        of_rows, slope_of_rows = _loss(pairs, values)
         loss += of_rows
         slope += slope_of_rows
     return loss, slope
 
 
 def _loss(pairs: Pairs, values: FloatArray) -> tuple[float, FloatArray]:
-    """Return the loss of some rows and its slope."""
+    """Return the loss of the rows of a block and its slope."""
     lengths = np.diff(np.append(pairs.starts, len(pairs.target)))
     logits = pairs.products @ values
     logits += pairs.offset
@@ -183,17 +155,17 @@ def refine(
         X, own = X[rows], own[rows]
     # The chunks have threads of their own, and sums the same order everywhere.
     with threadpool_limits(1, user_api="blas"):
-        pairs = make_pairs(tables, X, own)
+        blocks = make_pairs(tables, X, own)
         tables.residual.forget()
-        parts = _moved(pairs, before.data, decay), before.indices, before.indptr
+        parts = _moved(blocks, before.data, decay), before.indices, before.indptr
     return LabelVectors(sp.csr_matrix(parts, shape=before.shape))
 
 
-def _moved(pairs: Pairs, before: FloatArray, decay: FloatArray) -> FloatArray:
+def _moved(blocks: list[Pairs], before: FloatArray, decay: FloatArray) -> FloatArray:
     """Return the entries of least penalised loss."""
 
     def penalised(values: FloatArray) -> tuple[float, FloatArray]:
-        loss, slope = pair_loss(pairs, values)
+        loss, slope = pair_loss(blocks, values)
         moved = values - before
         slope += decay * moved
         moved *= moved
@@ -202,7 +174,7 @@ def _moved(pairs: Pairs, before: FloatArray, decay: FloatArray) -> FloatArray:
     return minimise(penalised, before, N_STEPS)
 
 
-def make_pairs(tables: Tables, X: sp.csr_matrix, own: sp.csr_matrix) -> Pairs:
+def make_pairs(tables: Tables, X: sp.csr_matrix, own: sp.csr_matrix) -> list[Pairs]:
     """Return rows with their labels and the wrong labels of the largest logits.
 
     Parameters
@@ -216,45 +188,74 @@ def make_pairs(tables: Tables, X: sp.csr_matrix, own: sp.csr_matrix) -> Pairs:
 
     Returns
     -------
-    Pairs
-        The pairs of all rows.
+    list of Pairs
+        Blocks of rows.
     """
-    n_rows, n_labels = own.shape
-    with ThreadPoolExecutor(N_THREADS) as pool:
-        chunks = list(row_chunks(n_rows, n_labels))
-        found = pool.map(lambda c: hardest(tables, X[c], own[c]), chunks)
-        rows, labels, target = _listed(own, np.vstack(list(found)))
-        products, offset = _logits(tables, X, rows, labels, pool)
-    known, left_out = _looked_up(own, rows, labels)
     assert tables.residual is not None
+    matrix = tables.residual.matrix
+    index = np.int32 if matrix.nnz < np.iinfo(np.int32).max else np.int64
+    # Numbers of the entries from 1 on: 0 is where there is none.
+    of_entry = np.arange(1, matrix.nnz + 1, dtype=index)
+    numbers = sp.csr_matrix(
+        (of_entry, matrix.indices, matrix.indptr), shape=matrix.shape
+    )
+
+    blocks = []
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        for start in range(0, X.shape[0], BLOCK_ROWS):
+            stop = min(start + BLOCK_ROWS, X.shape[0])
+            chunks = row_chunks(stop - start, own.shape[1])
+            rows = [slice(start + c.start, start + c.stop) for c in chunks]
+            parts = pool.map(lambda r: _pairs(tables, numbers, X[r], own[r]), rows)
+            blocks.append(_joined(list(parts)))
+    return blocks
+
+
+def _pairs(
+    tables: Tables, numbers: sp.csr_matrix, X: sp.csr_matrix, own: sp.csr_matrix
+) -> Pairs:
+    """Return the pairs of a few rows: first each row's labels, then the wrong ones."""
+    assert tables.residual is not None
+    query = tables.query(X, np.float32)
+    hard = hardest(tables, query, own)
+    n_own = np.diff(own.indptr)
+    n_pairs = n_own + (hard >= 0).sum(axis=1)
+    starts = np.append(0, np.cumsum(n_pairs))
+    rows = np.repeat(np.arange(len(n_own)), n_pairs)
+    is_own = np.arange(starts[-1]) - starts[rows] < n_own[rows]
+    labels = np.empty(starts[-1], dtype=np.int64)
+    labels[is_own], labels[~is_own] = own.indices, hard[hard >= 0]
+    target = np.where(is_own, 1.0 / np.maximum(n_own[rows], 1), 0.0)
+    products = _products(numbers, query, rows, labels)
+    offset = np.einsum(
+        "pd,pd->p", query.hidden[rows], tables.labels[labels].astype(np.float32)
+    )
+    offset += tables.bias[labels].astype(np.float32)
     with_row = products @ tables.residual.matrix.data
-    offset[known] += left_out - with_row[known]
-    return Pairs(products, offset, target, np.searchsorted(rows, np.arange(n_rows)))
+    offset[is_own] += own.data - with_row[is_own]
+    return Pairs(products, offset, target.astype(np.float32), starts[:-1])
 
 
-def _listed(
-    own: sp.csr_matrix, hard: IntArray
-) -> tuple[IntArray, IntArray, FloatArray]:
-    """Return rows, labels and targets of all pairs, row by row."""
-    n_rows, n_labels = own.shape[0], np.diff(own.indptr)
-    every = np.arange(n_rows, dtype=np.int32)
-    rows = np.append(np.repeat(every, n_labels), np.repeat(every, hard.shape[1]))
-    labels = np.append(own.indices.astype(np.int32), hard.ravel())
-    weight = np.repeat(1.0 / np.maximum(n_labels, 1), n_labels).astype(np.float32)
-    target = np.append(weight, np.zeros(hard.size, np.float32))
-    order = np.argsort(rows, kind="stable")
-    order = order[labels[order] >= 0]
-    return rows[order], labels[order], target[order]
+def _joined(parts: list[Pairs]) -> Pairs:
+    """Return the pairs of some rows and then of others as one."""
+    sizes = np.append(0, np.cumsum([len(part.target) for part in parts]))
+    starts = [part.starts + size for part, size in zip(parts, sizes, strict=False)]
+    return Pairs(
+        sp.csr_matrix(sp.vstack([part.products for part in parts], format="csr")),
+        np.concatenate([part.offset for part in parts]),
+        np.concatenate([part.target for part in parts]),
+        np.concatenate(starts),
+    )
 
 
-def hardest(tables: Tables, X: sp.csr_matrix, own: sp.csr_matrix) -> IntArray:
+def hardest(tables: Tables, query: Query, own: sp.csr_matrix) -> IntArray:
     """Return the wrong labels of the largest logits of each row.
 
     Parameters
     ----------
     tables : Tables
         The student.
-    X : csr_matrix of shape (n_rows, n_features)
+    query : Query
         Rows.
     own : csr_matrix of shape (n_rows, n_labels)
         Its entries are the rows' labels.
@@ -264,10 +265,10 @@ def hardest(tables: Tables, X: sp.csr_matrix, own: sp.csr_matrix) -> IntArray:
     ndarray of shape (n_rows, n_hard)
         Labels in any order, filled up with -1.
     """
-    query = tables.query(X, np.float32)
-    rows = np.repeat(np.arange(X.shape[0]), np.diff(own.indptr))
-    labels = np.empty((X.shape[0], 0), dtype=np.int64)
-    best = np.empty((X.shape[0], 0), dtype=np.float32)
+    n_rows = len(query.hidden)
+    rows = np.repeat(np.arange(n_rows), np.diff(own.indptr))
+    labels = np.empty((n_rows, 0), dtype=np.int64)
+    best = np.empty((n_rows, 0), dtype=np.float32)
     for block in tables.blocks():
         logits = tables.logits(query, block)
         inside = (own.indices >= block.start) & (own.indices < block.stop)
@@ -280,82 +281,15 @@ def hardest(tables: Tables, X: sp.csr_matrix, own: sp.csr_matrix) -> IntArray:
     return np.where(best > -np.inf, found, -1).astype(np.int32)
 
 
-def _logits(
-    tables: Tables,
-    X: sp.csr_matrix,
-    rows: IntArray,
-    labels: IntArray,
-    pool: ThreadPoolExecutor,
-) -> tuple[sp.csr_matrix, FloatArray]:
-    """Return the logits of pairs, as products of the entries and the rest."""
-    assert tables.residual is not None
-    matrix = tables.residual.matrix
-    index = np.int32 if matrix.nnz < np.iinfo(np.int32).max else np.int64
-    # Numbers of the entries from 1 on: 0 is where there is none.
-    parts = np.arange(1, matrix.nnz + 1, dtype=index), matrix.indices, matrix.indptr
-    numbers = sp.csr_matrix(parts, shape=matrix.shape)
-    n_features = np.diff(X.indptr)
-    ends = np.append(0, np.cumsum(n_features[rows]))
-    n_chunks = 1 + int(ends[-1]) // CHUNK_FEATURES
-    bounds = [i * len(rows) // n_chunks for i in range(n_chunks + 1)]
-    places = [slice(start, stop) for start, stop in pairwise(bounds)]
-
-    def scored(place: slice) -> tuple[FloatArray, FloatArray, IntArray, IntArray]:
-        first = rows[place.start]
-        query = tables.query(X[first : rows[place.stop - 1] + 1], np.float32)
-        chosen = rows[place] - first
-        offset = _without_sparse_part(tables, query, chosen, labels[place])
-        return offset, *_products(numbers, query, chosen, labels[place])
-
-    # What is never written takes no memory.
-    data, indices = np.empty(ends[-1], np.float32), np.empty(ends[-1], index)
-    offset, counts = np.empty(len(rows), np.float32), np.empty(len(rows), np.int32)
-    stop = 0
-    for place, (rest, *entries, lengths) in zip(
-        places, pool.map(scored, places), strict=True
-    ):
-        start, stop = stop, stop + len(entries[0])
-        data[start:stop], indices[start:stop] = entries
-        offset[place], counts[place] = rest, lengths
-    ends = np.append(0, np.cumsum(counts))
-    shape = (len(rows), matrix.nnz)
-    return sp.csr_matrix((data[:stop], indices[:stop], ends), shape=shape), offset
-
-
-def _without_sparse_part(
-    tables: Tables, query: Query, rows: IntArray, labels: IntArray
-) -> FloatArray:
-    """Return the logits of pairs without their sparse part."""
-    offset: FloatArray = np.einsum(
-        "pd,pd->p", query.hidden[rows], tables.labels[labels].astype(np.float32)
-    )
-    offset += tables.bias[labels].astype(np.float32)
-    return offset
-
-
 def _products(
     numbers: sp.csr_matrix, query: Query, rows: IntArray, labels: IntArray
-) -> tuple[FloatArray, IntArray, IntArray]:
-    """Return values, entries and their number for each pair."""
+) -> sp.csr_matrix:
+    """Return what each entry is multiplied with in the logits of pairs."""
     assert query.unit is not None
     unit = query.unit[rows]
     of_pair = np.repeat(labels, np.diff(unit.indptr))
     number = np.asarray(numbers[of_pair, unit.indices]).ravel()
     common = (number > 0) & (unit.data != 0)
     ends = np.append(0, np.cumsum(common))[unit.indptr]
-    return unit.data[common], number[common] - 1, np.diff(ends)
-
-
-def _looked_up(
-    matrix: sp.csr_matrix, rows: IntArray, columns: IntArray
-) -> tuple[IntArray, FloatArray]:
-    """Return which places have an entry, and the entries there."""
-    n = matrix.shape[1]
-    keys = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * n
-    keys += matrix.indices
-    order = np.argsort(keys)
-    asked = rows.astype(np.int64) * n + columns
-    place = np.searchsorted(keys, asked, sorter=order)
-    place = order[np.minimum(place, len(order) - 1)] if len(order) else place[:0]
-    found = np.flatnonzero(keys[place] == asked) if len(order) else place
-    return found, matrix.data[place[found]]
+    parts = unit.data[common], number[common] - 1, ends
+    return sp.csr_matrix(parts, shape=(len(rows), numbers.nnz))

@@ -55,9 +55,9 @@ def dense_logits(tables, X, own):
 def test_pairs_are_the_labels_and_the_hardest_others(problem, monkeypatch):
     tables, X, own = problem
     monkeypatch.setattr(refinement, "N_HARD", 4)
-    monkeypatch.setattr(refinement, "CHUNK_FEATURES", 60)
+    monkeypatch.setattr(_top_k, "BLOCK_ROWS", 7)
     monkeypatch.setattr(_top_k, "BLOCK_LABELS", 9)
-    pairs = refinement.make_pairs(tables, X, own)
+    (pairs,) = refinement.make_pairs(tables, X, own)
     logits = dense_logits(tables, X, own)
     found = pairs.offset + pairs.products @ tables.residual.matrix.data
     ends = np.append(pairs.starts, len(found))
@@ -79,15 +79,16 @@ def test_with_few_labels_all_others_are_compared(problem):
         tables.bias[:few],
         LabelVectors(tables.residual.matrix[:few]),
     )
-    pairs = refinement.make_pairs(short, X, own[:, :few])
+    (pairs,) = refinement.make_pairs(short, X, own[:, :few])
     assert len(pairs.target) == N * few
 
 
 def test_loss_and_slope_are_those_of_the_formula(problem):
     tables, X, own = problem
-    pairs = refinement.make_pairs(tables, X, own)
+    blocks = refinement.make_pairs(tables, X, own)
+    (pairs,) = blocks
     values = tables.residual.matrix.data.astype(float)
-    loss, slope = refinement.pair_loss(pairs, values)
+    loss, slope = refinement.pair_loss(blocks, values)
     logits = pairs.offset + pairs.products @ values
     expected = 0.0
     ends = np.append(pairs.starts, len(logits))
@@ -99,7 +100,7 @@ def test_loss_and_slope_are_those_of_the_formula(problem):
     assert_allclose(loss, expected, rtol=1e-5)
     direction = np.random.default_rng(0).normal(size=len(values))
     ahead, behind = (
-        refinement.pair_loss(pairs, values + step * direction)[0]
+        refinement.pair_loss(blocks, values + step * direction)[0]
         for step in (1e-3, -1e-3)
     )
     assert_allclose(slope @ direction, (ahead - behind) / 2e-3, rtol=1e-3)
@@ -149,10 +150,11 @@ def test_rows_without_labels_do_not_count(problem):
 
 def test_the_loss_is_the_same_in_blocks_of_rows(problem, monkeypatch):
     tables, X, own = problem
-    pairs = refinement.make_pairs(tables, X, own)
     values = tables.residual.matrix.data
-    loss, slope = refinement.pair_loss(pairs, values)
+    whole = refinement.pair_loss(refinement.make_pairs(tables, X, own), values)
     monkeypatch.setattr(refinement, "BLOCK_ROWS", 7)
-    in_blocks = refinement.pair_loss(pairs, values)
-    assert_allclose(in_blocks[0], loss, rtol=1e-6)
-    assert_allclose(in_blocks[1], slope, rtol=1e-4, atol=1e-6)
+    blocks = refinement.make_pairs(tables, X, own)
+    assert [len(block.starts) for block in blocks] == [7, 7, 7, 7, 2]
+    in_blocks = refinement.pair_loss(blocks, values)
+    assert_allclose(in_blocks[0], whole[0], rtol=1e-6)
+    assert_allclose(in_blocks[1], whole[1], rtol=1e-4, atol=1e-6)

@@ -591,8 +591,9 @@ def test_the_memory_of_the_sparse_part_is_close_to_what_it_has(monkeypatch):
     assert_allclose(size.n_entries, student.residual_.nnz, rtol=0.1)
     assert size.n_own == Y.nnz
     assert size.n_rows == np.count_nonzero(np.diff(Y.indptr))
-    assert_allclose(size.n_pairs, len(seen[0].target), rtol=0.01)
-    assert_allclose(size.pair_entries, seen[0].products.nnz, rtol=0.3)
+    (pairs,) = seen[0]
+    assert_allclose(size.n_pairs, len(pairs.target), rtol=0.01)
+    assert_allclose(size.pair_entries, pairs.products.nnz, rtol=0.3)
 
 
 # -- checkpoints --------------------------------------------------------------------
