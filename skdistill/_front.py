@@ -23,6 +23,10 @@ MAX_COSINES = 2**20
 #: Those that are held at a time in prediction: they stay in the cache.
 PREDICTED_COSINES = 2**16
 
+#: Products of matrices with at most so many multiplications are NumPy's, which takes a
+#: third of torch's time for many small ones. It takes larger ones on several threads.
+SMALL_PRODUCT = 2**17
+
 #: Steps of the optimiser that an input's factor moves in one.
 SCALE_STEP = 3.0
 
@@ -287,11 +291,13 @@ def _products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Multiply each member's matrices (G, n, a, b) by its own, or shared, (n, b, c)."""
     import torch
 
-    if left.device.type == "cpu":
-        # One by one, so equal members stay equal to the last digit, whoever stands
-        # beside them; NumPy takes a third of torch's time for such small ones.
+    if left.device.type != "cpu":
+        return _products_at_once(left, right)
+    # One by one: equal members stay equal to the last digit, whoever is beside them.
+    if left[0, 0].numel() * right.shape[-1] <= SMALL_PRODUCT:
         return torch.from_numpy(np.matmul(left.numpy(), right.numpy()))
-    return _products_at_once(left, right)
+    rights = right.expand(len(left), -1, -1, -1)
+    return torch.stack([one @ other for one, other in zip(left, rights, strict=True)])
 
 
 def _products_at_once(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -83,7 +83,11 @@ def logits_of(stack, flat, x):
 
 @pytest.mark.parametrize("hidden", [(), (WIDTH,), (WIDTH, 4)])
 @pytest.mark.parametrize("shared", [False, True])
-def test_the_gradient_is_that_of_autograd(hidden, shared):
+@pytest.mark.parametrize("columns", [[0, 2], [2], [3, 1], range(N_IN)])
+@pytest.mark.parametrize("small", [0, 2**17])
+def test_the_gradient_is_that_of_autograd(hidden, shared, columns, small, monkeypatch):
+    monkeypatch.setitem(globals(), "COLUMNS", np.array(columns))
+    monkeypatch.setattr(_front, "SMALL_PRODUCT", small)
     stack = make_stack(hidden=hidden)
     batch = make_batch(3, shared)
     loss = stack.gradient(batch, None)
