@@ -16,13 +16,8 @@ from skdistill._rows import concatenate_rows
 from skdistill._soft_labels import LabelledRows
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill.losses import corrected_soft_labels, temper_proba
-from skdistill.students._base import (
-    Problem,
-    Terms,
-    label_terms,
-    objective_terms,
-)
 from skdistill.students._class_weight import reweighted_proba
+from skdistill.students._problem import Problem, Terms, label_terms, objective_terms
 
 #: Where soft labels come from.
 LABELS, OUT_OF_FOLD, IN_SAMPLE, GIVEN = "labels", "out-of-fold", "in-sample", "given"

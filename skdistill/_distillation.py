@@ -35,13 +35,9 @@ from skdistill._typing import FloatArray, InputLike
 from skdistill._validation import keep_fitted_on_failure
 from skdistill.losses import corrected_soft_labels
 from skdistill.students import MLPStudent
-from skdistill.students._base import (
-    BaseStudent,
-    Problem,
-    mix_targets,
-    objective_terms,
-)
+from skdistill.students._base import BaseStudent
 from skdistill.students._class_weight import CLASS_WEIGHT_CONSTRAINT, class_weights
+from skdistill.students._problem import Problem, mix_targets, objective_terms
 from skdistill.students._resolve import as_student
 
 

@@ -26,8 +26,9 @@ from skdistill._soft_labels import (
 )
 from skdistill._typing import FloatArray, IntArray
 from skdistill.losses import temper_proba
-from skdistill.students._base import (
-    BaseStudent,
+from skdistill.students._base import BaseStudent
+from skdistill.students._class_weight import class_weights
+from skdistill.students._problem import (
     Problem,
     Task,
     Terms,
@@ -35,7 +36,6 @@ from skdistill.students._base import (
     mix_targets,
     objective_terms,
 )
-from skdistill.students._class_weight import class_weights
 
 #: Folds from which on teachers may be shared unasked: of 5, a teacher without two of
 #: them has 60 % of the rows, and one that is cross-fitted within four has 64 %.

@@ -16,8 +16,9 @@ from sklearn.utils.parallel import Parallel, delayed
 from skdistill._choice import Candidate, Material, Recipe, row_log_loss
 from skdistill._rows import concatenate_rows
 from skdistill._typing import FloatArray, IntArray
-from skdistill.students._base import BaseStudent, Problem, Task, Terms
+from skdistill.students._base import BaseStudent
 from skdistill.students._linear import LinearStudent
+from skdistill.students._problem import Problem, Task, Terms
 
 
 @dataclass(frozen=True)

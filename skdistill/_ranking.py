@@ -26,7 +26,8 @@ from skdistill._soft_labels import TrainingRows, declared_teacher, set_input_tag
 from skdistill._typing import FloatArray, InputLike
 from skdistill._validation import keep_fitted_on_failure
 from skdistill.students import MLPStudent
-from skdistill.students._base import BaseStudent, mix_targets
+from skdistill.students._base import BaseStudent
+from skdistill.students._problem import mix_targets
 from skdistill.students._resolve import as_student
 
 #: Scores closer than this share of their range are ties for the threshold: equal rows

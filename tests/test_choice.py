@@ -30,7 +30,7 @@ from skdistill._nested import nested_proba
 from skdistill._soft_labels import LabelledRows, Stage
 from skdistill.augmentation import munge, swap_neighbors
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
-from skdistill.students._base import Problem, objective_terms
+from skdistill.students._problem import Problem, objective_terms
 
 KEYS = {
     "source",

@@ -23,12 +23,12 @@ from skdistill.students import (
     MLPStudent,
     ModuleStudent,
 )
-from skdistill.students._base import objective_terms
 from skdistill.students._class_weight import (
     class_weights,
     reweighted_proba,
     weigh_terms,
 )
+from skdistill.students._problem import objective_terms
 
 EXACT = LinearStudent(C=np.inf, tol=1e-10, max_iter=5000)
 WEIGHTS = {0: 0.5, 1: 4.0, 2: 1.0}

@@ -11,8 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from skdistill.students import LinearStudent
-from skdistill.students._base import Problem, objective_terms
 from skdistill.students._linear import _CrossEntropy
+from skdistill.students._problem import Problem, objective_terms
 
 
 def digits(n_classes, n_samples=250):

@@ -25,7 +25,7 @@ from skdistill._soft_labels import LabelledRows
 from skdistill.datasets import draw_labels, make_class_overlap
 from skdistill.metrics import mean_kl_divergence
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
-from skdistill.students._base import mix_targets
+from skdistill.students._problem import mix_targets
 
 EXACT = LinearStudent(C=np.inf, tol=1e-10, max_iter=5000)
 DATA = {"n_classes": 4, "n_features": 40, "class_sep": 0.25, "problem": 1}

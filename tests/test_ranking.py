@@ -38,7 +38,7 @@ from skdistill.students import (
     MLPStudent,
     ModuleStudent,
 )
-from skdistill.students._base import Problem
+from skdistill.students._problem import Problem
 
 EXACT = LinearStudent(C=3.0, tol=1e-9)
 SURROGATES = ["logistic", "squared", "exponential"]

@@ -20,9 +20,9 @@ from skdistill._choice import (
 from skdistill._judging import best_epochs, judge, trained
 from skdistill._soft_labels import LabelledRows
 from skdistill.students import MLPStudent, _members
-from skdistill.students._base import Problem, objective_terms
 from skdistill.students._held_out import one_part, rows_without, several_parts
 from skdistill.students._members import train_members
+from skdistill.students._problem import Problem, objective_terms
 
 STUDENT = MLPStudent(
     (6,),

@@ -26,7 +26,7 @@ from skdistill.students import (
     _cutting,
     _members,
 )
-from skdistill.students._base import Problem, Task, objective_terms
+from skdistill.students._problem import Problem, Task, objective_terms
 
 MLP = MLPStudent(
     (5,),

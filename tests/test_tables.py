@@ -28,8 +28,8 @@ from skdistill.students import (
     ModuleStudent,
 )
 from skdistill.students import _tables as tables
-from skdistill.students._base import Problem, objective_terms
 from skdistill.students._columns import check_table
+from skdistill.students._problem import Problem, objective_terms
 from skdistill.students._tables import (
     TableEncoder,
     robust_scale,

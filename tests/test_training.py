@@ -17,7 +17,7 @@ from skdistill._training import Settings, train
 from skdistill._training_set import Term, TrainingSet
 from skdistill.losses import distillation_loss
 from skdistill.students import MLPStudent
-from skdistill.students._base import Problem, objective_terms
+from skdistill.students._problem import Problem, objective_terms
 
 #: Mixing weight and student temperature of each member: objectives of one term at
 #: temperature 1, of one term at another, and of two terms.

@@ -19,7 +19,7 @@ import torch
 
 from skdistill._device import fast_products
 from skdistill.students import MLPStudent
-from skdistill.students._base import Problem
+from skdistill.students._problem import Problem
 
 N_FEATURES = 20
 N_CLASSES = 5

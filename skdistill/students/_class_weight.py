@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,7 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils._param_validation import StrOptions
 
 from skdistill._typing import FloatArray
-
-if TYPE_CHECKING:
-    from skdistill.students._base import Terms
+from skdistill.students._problem import Terms
 
 #: Declared constraint of the parameter.
 CLASS_WEIGHT_CONSTRAINT: list[Any] = [dict, StrOptions({"balanced"}), None]

@@ -17,8 +17,9 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
-from skdistill.students._base import BaseStudent, Problem
+from skdistill.students._base import BaseStudent
 from skdistill.students._class_weight import weigh_terms
+from skdistill.students._problem import Problem
 
 #: Targets whose sums differ from 1 by no more have the sum 1, but for rounding.
 SUM_TOLERANCE = 1e-9

@@ -13,10 +13,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skdistill._device import resolve_device
 from skdistill._typing import FloatArray, IntArray
-from skdistill.students._base import BaseStudent, Iterations, Problem
+from skdistill.students._base import BaseStudent, Iterations
 from skdistill.students._class_weight import CLASS_WEIGHT_CONSTRAINT
 from skdistill.students._held_out import one_part, repeated, several_parts
 from skdistill.students._members import Course, Member, train_members
+from skdistill.students._problem import Problem
 
 if TYPE_CHECKING:
     import torch

@@ -17,9 +17,10 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.extmath import safe_sparse_dot
 
 from skdistill._typing import FloatArray, InputLike
-from skdistill.students._base import BaseStudent, Iterations, Problem, Task
+from skdistill.students._base import BaseStudent, Iterations
 from skdistill.students._class_weight import CLASS_WEIGHT_CONSTRAINT, weigh_terms
 from skdistill.students._columns import check_table
+from skdistill.students._problem import Problem, Task
 from skdistill.students._tables import TableEncoder
 
 #: Rows predicted at a time, so that float32 inputs are never all copied to float64.

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from skdistill._device import fits_on, resolve_device
 from skdistill._typing import FloatArray, IntArray
-from skdistill.students._base import Problem, Terms
 from skdistill.students._class_weight import weigh_terms
 from skdistill.students._held_out import rows_without
+from skdistill.students._problem import Problem, Terms
 
 if TYPE_CHECKING:
     import torch

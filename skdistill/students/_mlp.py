@@ -25,11 +25,12 @@ from skdistill._front import (
 from skdistill._hidden_units import ACTIVATIONS, activate_in_place
 from skdistill._stack import MLPStack
 from skdistill._typing import FloatArray, InputLike, IntArray
-from skdistill.students._base import BaseStudent, Problem, Task
+from skdistill.students._base import BaseStudent
 from skdistill.students._columns import check_table
 from skdistill.students._cutting import STACKED, cut_into_stacks
 from skdistill.students._gradient import GradientStudent
 from skdistill.students._members import Member, train_members
+from skdistill.students._problem import Problem, Task
 from skdistill.students._tables import TableEncoder
 
 if TYPE_CHECKING:
