@@ -11,9 +11,9 @@ from sklearn.utils import _safe_indexing
 
 from skdistill._calibration import fit_temperature
 from skdistill._folds import Folds
+from skdistill._labelled_rows import LabelledRows
 from skdistill._one_student import pool_weight
 from skdistill._rows import concatenate_rows
-from skdistill._soft_labels import LabelledRows
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill.losses import corrected_soft_labels, temper_proba
 from skdistill.students._class_weight import reweighted_proba

@@ -19,9 +19,9 @@ from skdistill._choice import (
 )
 from skdistill._class_decision import decide_by_class
 from skdistill._decision import Outcome, decide
+from skdistill._labelled_rows import TrainingRows
 from skdistill._material import Supply
 from skdistill._one_student import Given, OneStudentMixin
-from skdistill._soft_labels import TrainingRows
 from skdistill._typing import FloatArray, InputLike
 from skdistill.augmentation import munge
 from skdistill.students._base import BaseStudent

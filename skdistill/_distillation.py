@@ -22,11 +22,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill._chosen_student import ChosenStudentMixin
+from skdistill._labelled_rows import TrainingRows
 from skdistill._one_student import Given
 from skdistill._self_distillation import SelfDistillationMixin, is_self
 from skdistill._soft_labels import (
     TeacherStageMixin,
-    TrainingRows,
     declared_teacher,
     is_in_sample,
     set_input_tags,

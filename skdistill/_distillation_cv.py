@@ -29,10 +29,7 @@ from skdistill._distillation import StudentClassifier
 from skdistill._folds import Folds
 from skdistill._grid import FoldResult, Grid
 from skdistill._scoring import is_frozen
-from skdistill._soft_labels import (
-    TeacherStageMixin,
-    fitted_teacher,
-)
+from skdistill._soft_labels import TeacherStageMixin, fitted_teacher
 from skdistill._typing import InputLike, IntArray
 from skdistill._validation import check_soft_labels, keep_fitted_on_failure
 from skdistill.students._base import BaseStudent

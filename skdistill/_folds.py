@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
 from sklearn.utils.validation import _num_samples
 
+from skdistill._labelled_rows import LabelledRows
 from skdistill._typing import IntArray
-
-if TYPE_CHECKING:
-    from skdistill._soft_labels import LabelledRows
 
 #: Folds of ``cv=None``.
 DEFAULT_FOLDS = 5

@@ -16,14 +16,10 @@ from sklearn.utils.validation import _check_method_params
 from skdistill._calibration import fit_temperature
 from skdistill._candidates import Candidate
 from skdistill._folds import Folds
+from skdistill._labelled_rows import LabelledRows, TrainingRows
 from skdistill._nested import FoldProba, enough_to_nest, nested_proba
 from skdistill._scoring import is_frozen
-from skdistill._soft_labels import (
-    LabelledRows,
-    Stage,
-    TrainingRows,
-    own_row_proba,
-)
+from skdistill._soft_labels import Stage, own_row_proba
 from skdistill._typing import FloatArray, IntArray
 from skdistill.losses import temper_proba
 from skdistill.students._base import BaseStudent

@@ -18,10 +18,10 @@ from skdistill._choice import (
     judged_folds,
 )
 from skdistill._folds import Folds, make_folds
+from skdistill._labelled_rows import LabelledRows
 from skdistill._nested import FoldProba, enough_to_nest, nested_proba
 from skdistill._scoring import class_proba, is_frozen
 from skdistill._soft_labels import (
-    LabelledRows,
     Stage,
     fitted_teacher,
     is_in_sample,

@@ -15,8 +15,9 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, check_memory
 
 from skdistill._folds import Folds
+from skdistill._labelled_rows import LabelledRows
 from skdistill._scoring import class_proba
-from skdistill._soft_labels import LabelledRows, Stage
+from skdistill._soft_labels import Stage
 from skdistill._table_teacher import fit_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 

@@ -11,10 +11,10 @@ import numpy as np
 from sklearn.utils.validation import _num_samples, validate_data
 
 from skdistill._calibration import fit_temperature
+from skdistill._labelled_rows import TrainingRows
 from skdistill._rows import concatenate_rows
 from skdistill._soft_labels import (
     TeacherStageMixin,
-    TrainingRows,
     fitted_teacher,
     new_row_proba,
     own_row_proba,

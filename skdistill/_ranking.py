@@ -21,8 +21,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skdistill._bipartite import NO_PAIRS, SURROGATES, PairRisk, check_emphasis
+from skdistill._labelled_rows import TrainingRows
 from skdistill._one_student import Given, OneStudentMixin
-from skdistill._soft_labels import TrainingRows, declared_teacher, set_input_tags
+from skdistill._soft_labels import declared_teacher, set_input_tags
 from skdistill._typing import FloatArray, InputLike
 from skdistill._validation import keep_fitted_on_failure
 from skdistill.students import MLPStudent

@@ -20,7 +20,8 @@ from skdistill._generations import (
     judge_generations,
     most_generations,
 )
-from skdistill._soft_labels import TeacherStageMixin, TrainingRows, is_in_sample
+from skdistill._labelled_rows import TrainingRows
+from skdistill._soft_labels import TeacherStageMixin, is_in_sample
 from skdistill._typing import Estimator, IntArray
 from skdistill.students._base import BaseStudent
 from skdistill.students._resolve import as_student

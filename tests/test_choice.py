@@ -26,8 +26,9 @@ from skdistill._choice import (
     make_candidates,
     row_log_loss,
 )
+from skdistill._labelled_rows import LabelledRows
 from skdistill._nested import nested_proba
-from skdistill._soft_labels import LabelledRows, Stage
+from skdistill._soft_labels import Stage
 from skdistill.augmentation import munge, swap_neighbors
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
 from skdistill.students._problem import Problem, objective_terms

@@ -16,7 +16,7 @@ from torch import nn
 
 from skdistill import DistillationClassifier, DistillationClassifierCV
 from skdistill._choice import Recipe
-from skdistill._soft_labels import LabelledRows
+from skdistill._labelled_rows import LabelledRows
 from skdistill.students import (
     EstimatorStudent,
     LinearStudent,

@@ -16,12 +16,12 @@ from sklearn.tree import DecisionTreeClassifier
 
 from skdistill import DistillationClassifier
 from skdistill._choice import Candidate, Material, Recipe
+from skdistill._labelled_rows import LabelledRows
 from skdistill._parabola import (
     class_mixing_weights,
     residual_mixing_weight,
     shrunk_weights,
 )
-from skdistill._soft_labels import LabelledRows
 from skdistill.datasets import draw_labels, make_class_overlap
 from skdistill.metrics import mean_kl_divergence
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent

@@ -19,7 +19,7 @@ from sklearn.utils import get_tags
 from skdistill import DistillationClassifier, SoftLabelTransformer, _generations
 from skdistill._choice import Recipe
 from skdistill._generations import grow_generations, most_generations
-from skdistill._soft_labels import TrainingRows
+from skdistill._labelled_rows import TrainingRows
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
 
 TREE = EstimatorStudent(DecisionTreeClassifier(random_state=0))

@@ -18,7 +18,7 @@ from skdistill._choice import (
     row_log_loss,
 )
 from skdistill._judging import best_epochs, judge, trained
-from skdistill._soft_labels import LabelledRows
+from skdistill._labelled_rows import LabelledRows
 from skdistill.students import MLPStudent, _members
 from skdistill.students._held_out import one_part, rows_without, several_parts
 from skdistill.students._members import train_members

@@ -10,7 +10,8 @@ from sklearn.utils.validation import _num_samples
 
 from skdistill._distillation import DistillationClassifier
 from skdistill._folds import Folds, make_folds
-from skdistill._soft_labels import TrainingRows, own_row_proba
+from skdistill._labelled_rows import TrainingRows
+from skdistill._soft_labels import own_row_proba
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 
 

@@ -21,8 +21,8 @@ from skdistill._intervals import (
     corrected_resampled_interval,
     format_number,
 )
+from skdistill._labelled_rows import TrainingRows
 from skdistill._scoring import class_proba
-from skdistill._soft_labels import TrainingRows
 from skdistill._typing import FloatArray, InputLike
 from skdistill.diagnostics._cross_fit import check_rows
 from skdistill.diagnostics._render import flat, html_table, text_table, to_frame

@@ -11,8 +11,9 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from skdistill._bias_variance import BiasVariance, teacher_bias_variance
+from skdistill._labelled_rows import TrainingRows
 from skdistill._scoring import class_proba, is_frozen, weight_params
-from skdistill._soft_labels import TrainingRows, resolve_teacher
+from skdistill._soft_labels import resolve_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.diagnostics._cross_fit import CrossFit, check_rows
 
