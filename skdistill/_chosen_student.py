@@ -68,7 +68,7 @@ class ChosenStudentMixin(OneStudentMixin):
         task = context.subcontext(task_name="train student")
         with task.propagate_callback_context(student):
             task.call_on_fit_task_begin(**data)
-            self._train_chosen(outcome.best, student, rows, recipe, supply)
+            self._train_chosen(outcome, student, rows, recipe, supply)
             task.call_on_fit_task_end(**data)
         self.student_ = student
         context.call_on_fit_task_end(**data, reconstruction_attributes={})
@@ -111,12 +111,13 @@ class ChosenStudentMixin(OneStudentMixin):
 
     def _train_chosen(
         self,
-        best: Any,
+        outcome: Outcome,
         student: BaseStudent,
         rows: TrainingRows,
         recipe: Recipe,
         supply: Supply,
     ) -> None:
+        best = outcome.best
         if best == ON_LABELS:
             # Exactly as without a teacher.
             self.temperature_ = 1.0
@@ -127,7 +128,9 @@ class ChosenStudentMixin(OneStudentMixin):
         material = supply.everything(best)
         self.temperature_ = recipe.temperature(best, material)
         problem, (terms,) = recipe.problems([best], material)
-        student._fit_problem(replace(problem, terms=terms))
+        # Rows that a student would hold out have whispered their labels to the teacher.
+        problem = replace(problem, terms=terms, n_epochs=outcome.n_epochs)
+        student._fit_problem(problem)
         if self.keep_teacher and supply.asks_teacher:
             self.teacher_ = supply.fitted_teacher()
 

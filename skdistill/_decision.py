@@ -38,10 +38,13 @@ class Outcome:
         The candidate chosen.
     table : dict of str to ndarray
         One entry a candidate.
+    n_epochs : int or None
+        For how many epochs it is to be trained; None lets it find out.
     """
 
     best: Candidate
     table: dict[str, Any]
+    n_epochs: int | None = None
 
 
 def decide(
@@ -145,7 +148,12 @@ def conclude(
         has_seen=supply.given is not None,
     )
     report.warn(supply.teacher_name, helped=best > 0)
-    return Outcome(candidates[best], _table(candidates, judgement, best))
+    found = judgement.n_epochs
+    return Outcome(
+        candidates[best],
+        _table(candidates, judgement, best),
+        None if found is None else found[best],
+    )
 
 
 @dataclass(frozen=True)

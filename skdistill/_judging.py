@@ -37,6 +37,8 @@ class Judgement:
         Which of the folds judged by they are in.
     proba : ndarray of shape (n_candidates, n_judged, n_classes) or None
         Probabilities of the rows, where they are asked for.
+    n_epochs : list of int or None
+        Epochs of each candidate, where it is a network of which folds decide.
     """
 
     loss: FloatArray
@@ -44,6 +46,7 @@ class Judgement:
     weight: FloatArray
     fold: IntArray
     proba: FloatArray | None = None
+    n_epochs: Sequence[int] | None = None
 
 
 def judge(
@@ -98,7 +101,7 @@ def judge(
     fold = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
     weight = recipe.judged_weight(np.concatenate(tests))
     proba = np.hstack(probas) if keep_proba else None
-    return Judgement(np.hstack(losses), np.hstack(hits), weight, fold, proba)
+    return Judgement(np.hstack(losses), np.hstack(hits), weight, fold, proba, n_epochs)
 
 
 def _of_folds(
@@ -235,7 +238,7 @@ def trained(
         else:
             fitted = student._fit_tasks(
                 [
-                    Task(replace(problem, terms=own), n_epochs=epochs.get(candidate))
+                    Task(replace(problem, terms=own, n_epochs=epochs.get(candidate)))
                     for candidate, own in zip(group, terms, strict=True)
                 ]
             )

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 
-from skdistill import DistillationClassifier, DistillationRanker, _judging
+from skdistill import DistillationClassifier, DistillationRanker, _decision, _judging
 from skdistill._choice import (
     ON_LABELS,
     Candidate,
@@ -171,6 +172,35 @@ def test_they_are_judged_after_these_epochs():
     )
     expected = row_log_loss(y[test], plain.predict_proba(X[test]))
     assert_allclose(judgement.loss[1, judgement.fold == 1], expected, rtol=1e-8)
+
+
+def test_the_chosen_student_is_trained_for_the_epochs_of_the_choice(monkeypatch):
+    """Rows that it held out itself would have whispered their labels to the teacher."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(240, 4))
+    P = softmax(X[:, :3], axis=1)
+    y = np.array([rng.choice(3, p=p) for p in P])
+    found = []
+
+    def log(*args):
+        found.append(best_epochs(*args))
+        return found[-1]
+
+    monkeypatch.setattr(_judging, "best_epochs", log)
+    monkeypatch.setattr(_decision, "choose", lambda *gains: 2)
+    chosen = DistillationClassifier(student=STUDENT).fit(X, y, soft_labels=P)
+    assert chosen.mixing_weight_ > 0
+    assert chosen.student_.n_iter_ == found[0][2]
+    assert chosen.student_.validation_scores_ is None
+    plain = clone(STUDENT).set_params(
+        early_stopping=False, max_iter=found[0][2], n_iter_no_change=60
+    )
+    fixed = DistillationClassifier(
+        student=plain,
+        mixing_weight=chosen.mixing_weight_,
+        temperature=chosen.candidates_["temperature"][2],
+    ).fit(X, y, soft_labels=P)
+    assert_allclose(chosen.predict_proba(X), fixed.predict_proba(X), rtol=1e-9)
 
 
 def test_one_fold_or_one_network_say_nothing_of_epochs(monkeypatch):

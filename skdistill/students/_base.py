@@ -256,7 +256,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return student.set_params(**clone(params, safe=False))
 
     def _stops_by_folds(self, n_rows: int) -> bool:
-        """Whether its tasks may have rows held out, or epochs, that are given."""
+        """Whether tasks may say which rows it holds out, and problems its epochs."""
         return False
 
     def _joins_folds(self) -> bool:

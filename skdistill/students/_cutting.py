@@ -57,7 +57,7 @@ def _what_a_stack_shares(member: Member) -> Any:
         tuple((name, repr(value)) for name, value in params if name not in STACKED),
         student._layer_sizes(member.problem),
         str(student._embedded()),
-        (len(member.problem.codes), held_out, member.n_epochs is None),
+        (len(member.problem.codes), held_out, member.problem.n_epochs is None),
     )
 
 

@@ -110,7 +110,9 @@ class GradientStudent(BaseStudent):
         """Return the student with what it is trained on, seed and rows drawn."""
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
-        held_out = self._held_out_rows(problem, rng)
+        held_out = None
+        if problem.n_epochs is None:
+            held_out = self._held_out_rows(problem, rng)
         return Member(self, problem, inputs, seed, held_out)
 
     def _epoch_hook(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,8 +37,6 @@ class Member(NamedTuple):
         Of the initial parameters and the shuffling.
     held_out : ndarray of shape (n_folds, n_held_out) or None
         Rows that decide when to stop.
-    n_epochs : int or None
-        Epochs after which it ends, whatever its losses.
     """
 
     student: GradientStudent
@@ -45,7 +44,6 @@ class Member(NamedTuple):
     inputs: FloatArray
     seed: int
     held_out: IntArray | None
-    n_epochs: int | None = None
 
     @property
     def n_folds(self) -> int:  # numpydoc ignore=RT01
@@ -126,8 +124,8 @@ def train_members(
     _, found = _trained(members)
     best = [1 + int(course.validation_loss.argmin()) for course in found]
     everything = [
-        member._replace(held_out=None, n_epochs=n_epochs)
-        for member, n_epochs in zip(members, best, strict=True)
+        m._replace(held_out=None, problem=replace(m.problem, n_epochs=n_epochs))
+        for m, n_epochs in zip(members, best, strict=True)
     ]
     stack, courses = _trained(everything, context)
     return stack, [
@@ -181,6 +179,8 @@ def _settings(members: Sequence[Member], data: Any) -> Any:
     first = members[0].student
     n_train = data.train_rows.shape[1]
     batch_size = n_train if first.batch_size is None else first.batch_size
+    given = [member.problem.n_epochs for member in members]
+    n_epochs = [number for number in given if number is not None]
     return Settings(
         max_iter=first.max_iter,
         batch_size=batch_size,
@@ -191,7 +191,7 @@ def _settings(members: Sequence[Member], data: Any) -> Any:
         # Steps on all rows have no noise that an average could take away.
         averaging=first._averages_steps() and batch_size < n_train,
         group_size=members[0].n_folds,
-        n_epochs=[m.n_epochs for m in members if m.n_epochs is not None] or None,
+        n_epochs=n_epochs or None,
     )
 
 

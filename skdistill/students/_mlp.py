@@ -357,12 +357,14 @@ class MLPStudent(GradientStudent):
             draw = (key, student.random_state)
             if draw not in drawn:
                 drawn[draw] = student._member(problem, inputs)
-            problem = replace(problem, terms=task.problem.terms)
+            problem = replace(
+                problem, terms=task.problem.terms, n_epochs=task.problem.n_epochs
+            )
             member = drawn[draw]._replace(student=student, problem=problem)
             if task.held_out is not None:
                 member = member._replace(held_out=task.held_out[None])
-            if task.n_epochs is not None:
-                member = member._replace(held_out=None, n_epochs=task.n_epochs)
+            if problem.n_epochs is not None:
+                member = member._replace(held_out=None)
             members.append(member)
         return members
 

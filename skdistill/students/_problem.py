@@ -42,6 +42,9 @@ class Problem:
         stop; None means all rows, by their targets.
     class_weight : ndarray of shape (n_classes,) or None
         Factors of the classes' targets; None means 1.
+    n_epochs : int or None
+        Epochs that a network is trained for, on all rows, whatever its losses; None
+        lets it find out.
     """
 
     X: InputLike
@@ -53,6 +56,7 @@ class Problem:
     pairs: PairRisk | None = None
     labelled: IntArray | None = None
     class_weight: FloatArray | None = None
+    n_epochs: int | None = None
 
     def pair_masses(self) -> tuple[FloatArray, FloatArray]:
         """Return how much each row counts as a positive and as a negative."""
@@ -72,14 +76,11 @@ class Task:
         Parameters of its own, beside those that all students of a search share.
     held_out : ndarray of shape (n_held_out,) or None
         Rows by whose labels a network decides when to stop; None lets it draw them.
-    n_epochs : int or None
-        Epochs that a network is trained for, on all rows, whatever its losses.
     """
 
     problem: Problem
     params: dict[str, Any] = field(default_factory=dict)
     held_out: IntArray | None = None
-    n_epochs: int | None = None
 
 
 def mix_targets(
