@@ -48,6 +48,7 @@ def sparse_part_size(
     share = counted / max(1, n_words[labels].sum())
     rows = np.flatnonzero(np.diff(indicator.indptr))
     per_row = N_HARD + indicator.nnz / max(1, len(rows))
+    per_row = min(per_row, indicator.shape[1])
     n_rows = min(len(rows), int(MAX_PAIRS / per_row))
     n_pairs = int(n_rows * per_row)
     if len(rows) > N_ROWS:
