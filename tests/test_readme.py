@@ -75,4 +75,4 @@ def test_table_is_the_demo_s(monkeypatch):
             )
     # What the README says in words.
     assert searches["clean"].mixing_weight_ == 0.0
-    assert searches["30 % noise"].mixing_weight_ == 1.0
+    assert searches["30 % noise"].mixing_weight_ == 0.5
