@@ -33,7 +33,7 @@ from skdistill._typing import FloatArray, IntArray
 #: rows, others rise to the first places; with more the gain is small.
 N_HARD = 30
 #: Pairs of a row and a label, at most; of more rows than that some are drawn.
-MAX_PAIRS = 2**24
+MAX_PAIRS = 15_000_000
 #: Chunks of rows that are worked on at a time.
 N_THREADS = 2
 #: Rows whose pairs are in one block.
@@ -166,10 +166,14 @@ def _moved(blocks: list[Pairs], before: FloatArray, decay: FloatArray) -> FloatA
 
     def penalised(values: FloatArray) -> tuple[float, FloatArray]:
         loss, slope = pair_loss(blocks, values)
-        moved = values - before
-        slope += decay * moved
-        moved *= moved
-        return loss + 0.5 * float(decay @ moved), slope
+        # Some entries at a time: it takes no more vectors of all.
+        for start in range(0, len(values), 2**16):
+            part = slice(start, start + 2**16)
+            moved = values[part] - before[part]
+            pull = decay[part] * moved
+            slope[part] += pull
+            loss += 0.5 * float(pull @ moved)
+        return loss, slope
 
     return minimise(penalised, before, N_STEPS)
 
