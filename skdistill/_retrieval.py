@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,51 +15,34 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array
 
 from skdistill._hidden_units import ACTIVATIONS, POOLINGS, Hidden
-from skdistill._label_sets import DENSE, MULTICLASS, LabelSets, read_labels
+from skdistill._label_sets import DENSE, MULTICLASS, read_labels
 from skdistill._negatives import PROPOSALS
 from skdistill._retrieval_checkpoint import Checkpoint, State, fingerprint
 from skdistill._retrieval_fit import Recipe, Rows, Training, memory_of
 from skdistill._retrieval_memory import MemoryReport, check_memory
 from skdistill._retrieval_objectives import MARGIN_LOSSES
 from skdistill._retrieval_prediction import RetrievalPrediction
-from skdistill._retrieval_proba import (
-    Calibration,
-    fit_label_chances,
-    fit_softmax_slope,
-)
+from skdistill._retrieval_proba import Calibration, fit_calibration
 from skdistill._retrieval_targets import (
     OBJECTIVES,
     Mixture,
     check_sparse_soft_labels,
 )
+from skdistill._retrieval_task import (
+    MAX_HELD_OUT,
+    Reports,
+    RetrievalTask,
+    held_out_rows,
+    soft_label_arrays,
+    stored_soft_labels,
+)
 from skdistill._retrieval_teacher import Labelled, teacher_soft_labels
 from skdistill._top_k import Tables
-from skdistill._typing import Estimator, InputLike, IntArray
+from skdistill._typing import Estimator, InputLike
 from skdistill._validation import keep_fitted_on_failure
 
-#: Of so many rows or more, some are kept from training to calibrate chances by.
-MIN_HELD_OUT_FROM = 2000
-HELD_OUT_SHARE = 0.02
-MAX_HELD_OUT = 1000
 #: Rows and labels by which the recall of an approximate search is measured.
 RECALL_ROWS, RECALL_LABELS = 200, 10
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a fit is about, checked."""
-
-    X: Any
-    raw_X: InputLike
-    raw_y: Any
-    labels: LabelSets
-    train: IntArray
-    held_out: IntArray
-
-    @property
-    def calibration_rows(self) -> IntArray:
-        """Rows by which chances are calibrated: held out where there are enough."""
-        return self.held_out if len(self.held_out) else self.train
 
 
 class DistillationRetriever(
@@ -348,28 +330,23 @@ default=None
         if state is not None:
             seed = int(state["seed"])
             task = self._task(X, y, seed)
-            soft = _stored_soft_labels(state, task)
+            soft = stored_soft_labels(state, task)
         elif soft is None and self._has_teacher():
             soft = self._from_teacher(task, seed)
         self._train(task, soft, seed, checkpoint, state)
         return self
 
-    def _task(self, X: InputLike, y: Any, seed: int) -> _Task:
+    def _task(self, X: InputLike, y: Any, seed: int) -> RetrievalTask:
         """Check the data and keep some rows for the calibration."""
         checked = self._check_X(X, reset=True)
         labels = read_labels(y, X)
         self.classes_ = labels.classes
         self.label_format_ = labels.kind
         self._indicator_dtype = labels.dtype
-        n_samples = checked.shape[0]
-        n_held_out = min(MAX_HELD_OUT, int(HELD_OUT_SHARE * n_samples))
-        if n_samples < MIN_HELD_OUT_FROM:
-            n_held_out = 0
-        order = np.random.default_rng([seed, 3]).permutation(n_samples)
-        held_out, train = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
-        return _Task(checked, X, y, labels, train, held_out)
+        train, held_out = held_out_rows(checked.shape[0], seed)
+        return RetrievalTask(checked, X, y, labels, train, held_out)
 
-    def _given(self, soft_labels: Any, task: _Task) -> sp.csr_matrix | None:
+    def _given(self, soft_labels: Any, task: RetrievalTask) -> sp.csr_matrix | None:
         """Check soft labels that were passed; of the rows to train on."""
         if soft_labels is None or self.mixing_weight == 0:
             return None
@@ -402,7 +379,7 @@ default=None
             return list(self.teacher)
         return [self.teacher]
 
-    def _from_teacher(self, task: _Task, seed: int) -> sp.csr_matrix:
+    def _from_teacher(self, task: RetrievalTask, seed: int) -> sp.csr_matrix:
         """Return the teachers' soft labels of the rows to train on."""
         y: Any = task.labels.indicator[task.train]
         if task.labels.kind == MULTICLASS:
@@ -417,7 +394,7 @@ default=None
 
     def _train(
         self,
-        task: _Task,
+        task: RetrievalTask,
         soft: sp.csr_matrix | None,
         seed: int,
         checkpoint: Checkpoint | None,
@@ -429,10 +406,10 @@ default=None
         if state is not None:
             training.restore(state)
         if checkpoint is not None:
-            checkpoint.keep(_soft_label_arrays(soft))
+            checkpoint.keep(soft_label_arrays(soft))
         context = self._init_callback_context(max_subtasks=training.n_stretches)
         context.call_on_fit_task_begin(estimator=self, X=task.raw_X, y=task.raw_y)
-        hook = _Reports(context, self, task, training)
+        hook = Reports(context, self, task, lambda: self._attributes(task, training))
         training.run(hook, checkpoint)
         self._store(task, training)
         context.call_on_fit_task_end(
@@ -472,7 +449,7 @@ default=None
         )
 
     def _open_checkpoint(
-        self, task: _Task, soft: sp.csr_matrix | None
+        self, task: RetrievalTask, soft: sp.csr_matrix | None
     ) -> tuple[Checkpoint | None, State | None]:
         """Return the checkpoint and, where a training was broken off, its state."""
         if self.checkpoint is None:
@@ -487,7 +464,7 @@ default=None
         checkpoint = Checkpoint(self.checkpoint, same)
         return checkpoint, checkpoint.load()
 
-    def _attributes(self, task: _Task, training: Training) -> dict[str, Any]:
+    def _attributes(self, task: RetrievalTask, training: Training) -> dict[str, Any]:
         """Return what has been learned so far."""
         tables = training.tables()
         return {
@@ -502,7 +479,7 @@ default=None
             "search_recall_": None,
         }
 
-    def _store(self, task: _Task, training: Training) -> None:
+    def _store(self, task: RetrievalTask, training: Training) -> None:
         """Set the fitted attributes."""
         for name, value in self._attributes(task, training).items():
             setattr(self, name, value)
@@ -513,21 +490,19 @@ default=None
             k = min(RECALL_LABELS, len(self.classes_))
             self.search_recall_ = self._approximate().recall(tables, query, k)
 
-    def _calibration(self, task: _Task, tables: Tables) -> Calibration:
+    def _calibration(self, task: RetrievalTask, tables: Tables) -> Calibration:
         """Fit what turns logits into chances."""
         rows = task.calibration_rows[:MAX_HELD_OUT]
-        X, indicator = task.X[rows], task.labels.indicator[rows]
-        relative = self.objective not in MARGIN_LOSSES
-        if task.labels.kind != MULTICLASS:
-            fitted = fit_label_chances(tables, X, indicator, relative=relative)
-            return Calibration("labels", relative, *fitted)
-        if self.objective == "softmax":
-            return Calibration("softmax", relative)
-        exact = self.negative_weights == "complement" and self.n_hard_negatives is None
-        if self.objective == "double" and exact and len(self.classes_) > 1:
-            anchor = "candidate" if self.anchor == "candidate" else None
-            return Calibration("negative-aware", relative, anchor=anchor)
-        return Calibration("softmax", False, fit_softmax_slope(tables, X, indicator))
+        return fit_calibration(
+            tables,
+            task.X[rows],
+            task.labels.indicator[rows],
+            one_label=task.labels.kind == MULTICLASS,
+            objective=self.objective,
+            anchor=self.anchor,
+            exact=self.negative_weights == "complement"
+            and self.n_hard_negatives is None,
+        )
 
     # -- memory ---------------------------------------------------------------------
 
@@ -554,10 +529,10 @@ default=None
         X = check_array(X, accept_sparse="csr", dtype=[np.float32, np.float64])
         labels = read_labels(y, X)
         every = np.arange(X.shape[0])
-        task = _Task(X, X, y, labels, every, every[:0])
+        task = RetrievalTask(X, X, y, labels, every, every[:0])
         return self._memory(task, self._given(soft_labels, task))
 
-    def _memory(self, task: _Task, soft: sp.csr_matrix | None) -> MemoryReport:
+    def _memory(self, task: RetrievalTask, soft: sp.csr_matrix | None) -> MemoryReport:
         """Return the memory of the student's training."""
         rows = Rows(task.X, task.labels.indicator, soft)
         entries = 0
@@ -567,7 +542,7 @@ default=None
             entries = -(-soft.nnz // max(1, soft.shape[0]))
         return memory_of(self._recipe(), rows, entries)
 
-    def _check_memory(self, task: _Task, soft: sp.csr_matrix | None) -> None:
+    def _check_memory(self, task: RetrievalTask, soft: sp.csr_matrix | None) -> None:
         """Refuse a training that does not fit."""
         check_memory(
             self._memory(task, soft),
@@ -591,60 +566,3 @@ default=None
         tags.input_tags.sparse = True
         tags.classifier_tags.multi_label = True
         return tags
-
-
-class _Reports:
-    """Tells callbacks about the stretches of a training."""
-
-    def __init__(
-        self,
-        context: Any,
-        retriever: DistillationRetriever,
-        task: _Task,
-        training: Training,
-    ) -> None:
-        self._context = context
-        self._retriever = retriever
-        self._task = task
-        self._training = training
-        self._running: Any = None
-
-    def begin(self) -> None:
-        """Announce that a stretch begins."""
-        self._running = self._context.subcontext(task_name="steps")
-        self._running.call_on_fit_task_begin(
-            estimator=self._retriever, X=self._task.raw_X, y=self._task.raw_y
-        )
-
-    def end(self) -> bool:
-        """Announce that it has ended; return whether a callback asks to stop."""
-        return bool(
-            self._running.call_on_fit_task_end(
-                estimator=self._retriever,
-                X=self._task.raw_X,
-                y=self._task.raw_y,
-                reconstruction_attributes=lambda: self._retriever._attributes(
-                    self._task, self._training
-                ),
-            )
-        )
-
-
-def _soft_label_arrays(soft: sp.csr_matrix | None) -> State:
-    """Return soft labels as arrays of a checkpoint."""
-    if soft is None:
-        return {}
-    return {
-        "soft_data": soft.data,
-        "soft_indices": soft.indices,
-        "soft_indptr": soft.indptr,
-    }
-
-
-def _stored_soft_labels(state: State, task: _Task) -> sp.csr_matrix | None:
-    """Return the soft labels of a checkpoint."""
-    if "soft_data" not in state:
-        return None
-    parts = tuple(state[f"soft_{name}"] for name in ("data", "indices", "indptr"))
-    shape = (len(task.train), task.labels.indicator.shape[1])
-    return sp.csr_matrix(parts, shape=shape)

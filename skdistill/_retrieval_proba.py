@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
+from skdistill._retrieval_objectives import MARGIN_LOSSES
 from skdistill._top_k import Query, Tables, exact_search, log_totals
 from skdistill._typing import FloatArray, IntArray
 from skdistill.losses import recalibrate_negative_aware
@@ -99,6 +100,51 @@ class Calibration:
         """Whether the chance of one label needs the logits of all."""
         plain = self.kind == "softmax" and self.slope == 1.0
         return self.kind != "labels" and not plain
+
+
+def fit_calibration(
+    tables: Tables,
+    X: sp.csr_matrix,
+    indicator: sp.csr_matrix,
+    *,
+    one_label: bool,
+    objective: str,
+    anchor: str,
+    exact: bool,
+) -> Calibration:
+    """Fit what turns the logits of a student into chances.
+
+    Parameters
+    ----------
+    tables : Tables
+        The student.
+    X : csr_matrix or ndarray of shape (n_rows, n_features)
+        Calibration rows.
+    indicator : csr_matrix of shape (n_rows, n_labels)
+        Their labels.
+    one_label : bool
+        Whether each row has one label, so that chances sum to 1.
+    objective, anchor : str
+        What the student has minimised.
+    exact : bool
+        Whether the negative-aware objective has an inverse: not with other weights, nor
+        with the hardest negatives only.
+
+    Returns
+    -------
+    Calibration
+        Fitted where nothing is known.
+    """
+    relative = objective not in MARGIN_LOSSES
+    if not one_label:
+        fitted = fit_label_chances(tables, X, indicator, relative=relative)
+        return Calibration("labels", relative, *fitted)
+    if objective == "softmax":
+        return Calibration("softmax", relative)
+    if objective == "double" and exact and indicator.shape[1] > 1:
+        known = "candidate" if anchor == "candidate" else None
+        return Calibration("negative-aware", relative, anchor=known)
+    return Calibration("softmax", False, fit_softmax_slope(tables, X, indicator))
 
 
 def fit_label_chances(
