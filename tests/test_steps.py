@@ -13,8 +13,7 @@ from sklearn.naive_bayes import GaussianNB
 from test_streaming import training_set
 from torch import nn
 
-from skdistill import DistillationClassifierCV, _steps, _training
-from skdistill._front import _products_at_once, _products_by_member
+from skdistill import DistillationClassifierCV, _front, _steps, _training
 from skdistill._stack import MLPStack, ModuleStack
 from skdistill._steps import CapturedSteps, Steps
 from skdistill._training import Settings, train
@@ -166,13 +165,16 @@ def test_which_steps_are_captured():
 
 
 @pytest.mark.parametrize("n_shared", [1, 3])
-def test_products_at_once_are_those_member_by_member(n_shared):
+@pytest.mark.parametrize("small", [0, 2**17])
+def test_products_at_once_are_those_member_by_member(n_shared, small, monkeypatch):
+    monkeypatch.setattr(_front, "SMALL_PRODUCT", small)
     rng = np.random.default_rng(0)
     left = torch.from_numpy(rng.normal(size=(3, 4, 5, 6)))
     right = torch.from_numpy(rng.normal(size=(n_shared, 4, 6, 2)))
     for swapped in (left, left.transpose(2, 3).contiguous().transpose(2, 3)):
-        expected = _products_by_member(swapped, right)
-        assert_allclose(_products_at_once(swapped, right), expected, atol=1e-12)
+        expected = _front._products(swapped, right)
+        found = _front._products_at_once(swapped, right)
+        assert_allclose(found, expected, atol=1e-12)
 
 
 # -- on a GPU ------------------------------------------------------------------------
