@@ -329,10 +329,12 @@ def test_many_rows_need_no_folds():
     assert_same_bytes(auto, clone(short).set_params(n_folds=1).fit(X, y))
 
 
-def test_too_many_folds_are_an_error():
-    X, y = data(30)
-    with pytest.raises(ValueError, match=r"40 folds .* Set early_stopping=False"):
-        clone(STUDENT).set_params(n_folds=40, early_stopping=True).fit(X, y)
+@pytest.mark.parametrize("early_stopping", [True, "auto"])
+def test_too_many_folds_are_an_error(early_stopping):
+    X, y = data(120)
+    student = clone(STUDENT).set_params(n_folds=200, early_stopping=early_stopping)
+    with pytest.raises(ValueError, match=r"n_folds=200 needs .* there are 1\d\d\. Use"):
+        student.fit(X, y)
 
 
 def test_rankings_have_no_folds():

@@ -135,8 +135,13 @@ class GradientStudent(BaseStudent):
         n_wanted = self._n_wanted(len(codes))
         if n_wanted == 0:
             return None
-        ranked = problem.pairs is not None
-        n_folds = self._n_folds(len(repeated(codes)), ranked=ranked)
+        n_eligible = len(repeated(codes))
+        n_folds = self._n_folds(n_eligible, ranked=problem.pairs is not None)
+        if n_folds > max(1, n_eligible):
+            raise ValueError(
+                f"n_folds={n_folds} needs as many rows whose label another row has; "
+                f"there are {n_eligible}. Use fewer, or n_folds='auto'."
+            )
         if n_folds > 1:
             parts = several_parts(codes, n_folds, rng)
         else:
@@ -144,9 +149,9 @@ class GradientStudent(BaseStudent):
         if parts is None and self.early_stopping is True:
             raise ValueError(
                 f"early_stopping=True with validation_fraction="
-                f"{self.validation_fraction} and {n_folds} folds needs rows to hold "
-                f"out, and a row of each class outside them; {len(codes)} rows are too "
-                "few. Set early_stopping=False."
+                f"{self.validation_fraction} needs rows to hold out, and a row of each "
+                f"class outside them; {len(codes)} rows are too few. Set "
+                "early_stopping=False."
             )
         return parts if parts is None or labelled is None else labelled[parts]
 
