@@ -128,11 +128,10 @@ class Grid:
 
         If that is wanted, and if any teachers are needed.
         """
-        wanted = isinstance(self._teacher_cv, str) and self._teacher_cv != "in-sample"
-        labels_only = all(candidate.mixing_weight == 0 for candidate in self.candidates)
-        if not wanted or labels_only or self.soft_labels is not None:
-            return
-        if is_frozen(self.teacher):
+        wanted = self._teacher_cv in ("auto", "shared")
+        needed = any(candidate.mixing_weight > 0 for candidate in self.candidates)
+        made = self.soft_labels is not None or is_frozen(self.teacher)
+        if not wanted or not needed or made:
             return
         start = time.perf_counter()
         _, labelled = self.stage(np.arange(len(self.rows.y)))

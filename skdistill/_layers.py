@@ -57,7 +57,8 @@ class Layer:
         if self._in_place:
             torch.bmm(left, right, out=out)
         else:
-            out.copy_(torch.bmm(left, right.to(left.dtype)))
+            dtype = self.weight.dtype
+            out.copy_(torch.bmm(left.to(dtype), right.to(dtype)))
 
 
 class LayerByOutput(Layer):
@@ -84,4 +85,4 @@ class LayerByOutput(Layer):
         to_weight, to_bias = self._columns[shard]
         by_output = slope.transpose(1, 2)
         torch.sum(by_output, 2, keepdim=True, out=to_bias)
-        self._write_product(by_output.to(inputs.dtype), inputs, to_weight)
+        self._write_product(by_output, inputs, to_weight)

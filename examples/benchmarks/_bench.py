@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import platform
 import statistics
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
@@ -51,6 +53,18 @@ def pick(args: argparse.Namespace, full: Any, quick: Any, tiny: Any) -> Any:
     if args.tiny:
         return tiny
     return quick if args.quick else full
+
+
+@cache
+def real_data(folder: str) -> Any:
+    """Return the module `load.py` of a folder of real data, whose functions load it."""
+    path = Path(folder) / "load.py"
+    spec = importlib.util.spec_from_file_location("skdistill_data", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def optional(name: str) -> Any:

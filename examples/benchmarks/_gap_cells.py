@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import _bench
 import joblib
 import numpy as np
 import scipy.sparse as sp
@@ -65,17 +64,6 @@ class Cell:
 
 
 @cache
-def _loaders(folder: str) -> Any:
-    path = Path(folder) / "load.py"
-    spec = importlib.util.spec_from_file_location("skdistill_data", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@cache
 def _whole(name: str, folder: str | None) -> tuple[Any, Any, Any, Any]:
     """Return all training and test rows of a table."""
     if name in BUNDLED:
@@ -86,7 +74,7 @@ def _whole(name: str, folder: str | None) -> tuple[Any, Any, Any, Any]:
         )
         return X, y, X_test, y_test
     assert folder is not None
-    return getattr(_loaders(folder), name)()
+    return getattr(_bench.real_data(folder), name)()
 
 
 @dataclass(frozen=True)

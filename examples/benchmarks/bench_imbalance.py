@@ -12,12 +12,10 @@ whose log-loss on the test rows is lowest: a number that nobody knows beforehand
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import tempfile
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import _bench
@@ -89,12 +87,7 @@ def tables(folder: str | None) -> dict[str, Callable[[], Any]]:
     found = {"digits, thinned": thinned_digits}
     if folder is None:
         return found
-    spec = importlib.util.spec_from_file_location("load", Path(folder) / "load.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return found | {name: getattr(module, name) for name in REAL}
+    return found | {name: getattr(_bench.real_data(folder), name) for name in REAL}
 
 
 def sample(table: Any, n: int, seed: int, noise: float) -> tuple[Any, ...]:

@@ -16,14 +16,12 @@ of rows instead.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -98,12 +96,7 @@ def synthetic(seed: int, n_train: int, n_test: int) -> tuple[Any, ...]:
 
 def real(name: str, seed: int, n_train: int, folder: str) -> tuple[Any, ...]:
     """Return a stratified part of the training rows, and all test rows."""
-    spec = importlib.util.spec_from_file_location("load", Path(folder) / "load.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    X, y, X_test, y_test = getattr(module, name)()
+    X, y, X_test, y_test = getattr(_bench.real_data(folder), name)()
     split = StratifiedShuffleSplit(1, train_size=n_train, random_state=seed)
     ((rows, _),) = split.split(np.empty(len(y)), y)
     return X.iloc[rows], y[rows], X_test, y_test, None

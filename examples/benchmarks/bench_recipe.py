@@ -15,7 +15,6 @@ from there; ``--part 1/2`` computes half of it, ``--part 0/1`` prints what is th
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import warnings
@@ -77,12 +76,7 @@ def loaders(folder: str | None) -> dict[str, Callable[[], Any]]:
     }
     if folder is None:
         return found
-    spec = importlib.util.spec_from_file_location("load", Path(folder) / "load.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return found | {name: getattr(module, name) for name in REAL}
+    return found | {name: getattr(_bench.real_data(folder), name) for name in REAL}
 
 
 def rows_of(X: Any, rows: Any) -> Any:

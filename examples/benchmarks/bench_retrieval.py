@@ -25,7 +25,6 @@ Repository instead, such as those of AmazonCat-13K: both tables are made of them
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import pickle
@@ -444,13 +443,7 @@ def print_peers(data: Data, rows: dict[str, Any]) -> None:
 
 def real(folder: str, name: str) -> Data:
     """Return a set of the folder's `load.py`."""
-    path = Path(folder) / "load.py"
-    spec = importlib.util.spec_from_file_location("skdistill_data", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return Data(name, *module.extreme(name))
+    return Data(name, *_bench.real_data(folder).extreme(name))
 
 
 def from_files(args: argparse.Namespace) -> Data:
