@@ -161,7 +161,7 @@ def cross_entropy_and_slope(
         factors = factors.transpose(1, 2) if dim == 1 else factors
         at_one = isinstance(temperature, float) and temperature == 1.0
         log_proba = (logits if at_one else logits / temperature).log_softmax(dim)
-        term = _inner_products(log_proba, factors)
+        term = (log_proba * factors).sum((1, 2))
         # The derivative of a log-softmax, in one pass.
         term_slope = torch._log_softmax_backward_data(
             factors.expand_as(log_proba), log_proba, dim, log_proba.dtype
@@ -173,17 +173,6 @@ def cross_entropy_and_slope(
     assert loss is not None
     assert slope is not None
     return loss, slope.transpose(1, 2) if dim == 1 else slope
-
-
-def _inner_products(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return each member's sum of products of (G, a, b) and (1 or G, a, b)."""
-    import torch
-
-    if left.shape == right.shape and left.is_contiguous() and right.is_contiguous():
-        n_members = len(left)
-        rows, columns = left.view(n_members, 1, -1), right.view(n_members, -1, 1)
-        return torch.bmm(rows, columns).view(n_members)
-    return (left * right).sum((1, 2))
 
 
 class MLPStack:

@@ -128,9 +128,12 @@ class TrainingSet:
         """Return of how many steps the rows are gathered at a time."""
         if self.device is not None:
             return 1
-        n_tables = max(len(self.train_rows), len(self.x))
-        step = n_tables * batch_size * self.x.shape[2]
-        return max(1, GATHERED_NUMBERS // step)
+        n_tables = max(len(values) for values in (self.train_rows, *self._targets()))
+        width = self.x.shape[2] + sum(values.shape[2] for values in self._targets())
+        return max(1, GATHERED_NUMBERS // (n_tables * batch_size * width))
+
+    def _targets(self) -> list[torch.Tensor]:
+        return [term.targets for term in self.terms]
 
     def _moved(self, batches: Iterator[CrossEntropyBatch]) -> Iterator[Batch]:
         return batches if self.device is None else moved_ahead(batches, self.device)
@@ -151,7 +154,7 @@ class TrainingSet:
         share: float | torch.Tensor = -1.0 / n_rows
         if weight is not None:
             share = take(weight, rows).unsqueeze(-1) * share
-        factors = [_cut(take(term.targets, rows) * share, size) for term in self.terms]
+        factors = [_cut(take(values, rows) * share, size) for values in self._targets()]
         temperatures = [term.temperature for term in self.terms]
         if self.first_row is not None:
             rows = rows + self.first_row

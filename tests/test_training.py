@@ -471,6 +471,20 @@ def test_batches_hold_the_rows_of_their_step(gathered, n_classes, own, monkeypat
             assert temperature == 2.0
 
 
+@pytest.mark.parametrize("n_classes", [3, 300])
+def test_what_is_gathered_ahead_is_bounded_by_inputs_and_targets(
+    n_classes, monkeypatch
+):
+    monkeypatch.setattr(_training_set, "GATHERED_NUMBERS", 8 * (4 + 3) * 5)
+    data = _training_set.TrainingSet(
+        x=torch.zeros(1, 64, 4),
+        terms=[_training_set.Term(torch.zeros(1, 64, n_classes), 1.0)],
+        weight=None,
+        train_rows=torch.arange(64)[None],
+    )
+    assert data._steps_together(8) == (5 if n_classes == 3 else 1)
+
+
 # -- losses and weights ------------------------------------------------------------
 
 
