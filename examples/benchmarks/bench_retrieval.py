@@ -127,6 +127,16 @@ TEACHER = {"residual": 0, "dropout": 0.5, "max_iter": 9}
 SOFTENING = {"temperature": 0.5}
 DOUBLE = {"objective": "double", "negative_weights": "sigmoid"}
 METHODS = ("labels", "mined", "standard", "double", "unified")
+#: As the default of the estimator: beyond so many labels, all methods draw so many.
+FULL_LABELS, N_DRAWN = 4096, 1024
+#: No more steps than this in training, but two passes over the rows at least.
+MAX_STEPS, MIN_PASSES, BATCH_SIZE = 6000, 2, 256
+
+
+def passes(wanted: int, n_rows: int) -> int:
+    """Return how often a training goes over the rows, fewer times over very many."""
+    affordable = MAX_STEPS // -(-n_rows // BATCH_SIZE)
+    return min(wanted, max(affordable, MIN_PASSES))
 
 
 def student(method: str, n_labels: int, **params: Any) -> DistillationRetriever:
@@ -140,12 +150,14 @@ def student(method: str, n_labels: int, **params: Any) -> DistillationRetriever:
         chosen |= SOFTENING
     if method in ("double", "unified"):
         chosen |= DOUBLE
+    many = n_labels > FULL_LABELS
+    chosen |= {"n_negatives": N_DRAWN if many else None}
     if method in ("mined", "unified"):
-        # A quarter of the labels is drawn, the hardest tenth kept.
-        chosen |= {"n_negatives": max(n_labels // 4, 8)}
-        chosen |= {"n_hard_negatives": max(n_labels // 10, 4)}
-    else:
-        chosen |= {"n_negatives": None}
+        # A quarter of the labels is drawn, or as many as for the other methods; of a
+        # hundred drawn the hardest forty are kept.
+        drawn = N_DRAWN if many else max(n_labels // 4, 8)
+        kept = 4 * N_DRAWN // 10 if many else max(n_labels // 10, 4)
+        chosen |= {"n_negatives": drawn, "n_hard_negatives": kept}
     return DistillationRetriever(**{**chosen, **params})
 
 
@@ -186,7 +198,7 @@ def distil_cells(
             teacher, problem.teacher_scores
         )
         for dim in args.dims:
-            for method in METHODS:
+            for method in args.methods:
                 compute = partial(problem.student_scores, method, dim)
                 cell = results.get(key.format(method, dim), compute)
                 found[method, dim, seed] = cell
@@ -222,10 +234,12 @@ class _Problem:
     @property
     def teacher(self) -> DistillationRetriever:
         if self._teacher is None:
+            X = self.data.X_train
+            chosen = {**TEACHER, "max_iter": passes(TEACHER["max_iter"], X.shape[0])}
             teacher = DistillationRetriever(
-                dim=self.args.teacher_dim, random_state=self.seed, **TEACHER
+                dim=self.args.teacher_dim, random_state=self.seed, **chosen
             )
-            self._teacher = teacher.fit(self.data.X_train, self.data.Y_train)
+            self._teacher = teacher.fit(X, self.data.Y_train)
         return self._teacher
 
     def teacher_scores(self) -> dict[str, float]:
@@ -233,7 +247,9 @@ class _Problem:
 
     def student_scores(self, method: str, dim: int) -> dict[str, float]:
         data = self.data
-        model = student(method, data.Y_train.shape[1], dim=dim, random_state=self.seed)
+        n_rows, n_labels = data.Y_train.shape
+        model = student(method, n_labels, dim=dim, random_state=self.seed)
+        model.set_params(max_iter=passes(model.max_iter, n_rows))
         alone = method in ("labels", "mined")
         soft = {} if alone else {"soft_labels": self.soft_labels}
         model.fit(data.X_train, data.Y_train, **soft)
@@ -254,7 +270,7 @@ def print_distil(
     columns = list(next(iter(cells.values())))
     rows = []
     kinds = [("teacher", args.teacher_dim)]
-    kinds += [(method, dim) for dim in args.dims for method in METHODS]
+    kinds += [(method, dim) for dim in args.dims for method in args.methods]
     for method, dim in kinds:
         scores = [cells[method, dim, seed] for seed in args.seeds]
         stats = [mean_and_error([s[column] for s in scores]) for column in columns]
@@ -275,6 +291,7 @@ def _print_differences(
         ("unified", "labels"),
         ("unified", "double"),
     ]
+    pairs = [pair for pair in pairs if set(pair) <= set(args.methods)]
     rows = []
     for dim in args.dims:
         gap = [
@@ -471,6 +488,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sets", nargs="*", default=None)
     parser.add_argument("--labels", nargs="*", type=int, help="of synthetic problems")
     parser.add_argument("--dims", nargs="+", type=int)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--threads", type=int, default=_bench.n_cores())
     args = parser.parse_args(argv)
@@ -488,6 +506,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args.teacher_dim = _bench.pick(args, 512, 128, 16)
     args.top_k = _bench.pick(args, 50, 50, 10)
     args.only = args.only or ("distil", "peers")
+    # Leads and differences are over labels alone.
+    args.methods = [m for m in METHODS if m in {"labels", *args.methods}]
     return args
 
 
@@ -502,7 +522,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             name = f"synthetic-{n_labels}"
             make = partial(synthetic, args, n_labels)
             print_distil(args, name, distil_cells(args, results, make, name))
-        for data in files or sets[:1]:
+        for data in files or sets:
             cells = distil_cells(args, results, lambda seed, data=data: data, data.name)
             print_distil(args, data.name, cells)
     if "peers" in args.only:
