@@ -105,7 +105,7 @@ def test_a_pickle_has_the_graph(data, monkeypatch):
     X, Y = data
     retriever = clone(SMALL).fit(X, Y)
     stored = pickle.dumps(retriever)
-    monkeypatch.setattr("skdistill._approximate_search._neighbours_of", None)
+    monkeypatch.setattr("skdistill._retrieval.approximate_search._neighbours_of", None)
     loaded = pickle.loads(stored)
     for before, after in zip(
         retriever.predict_topk(X, 5), loaded.predict_topk(X, 5), strict=True

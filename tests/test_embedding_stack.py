@@ -7,19 +7,19 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax
 
-from skdistill import _embedding_stack
-from skdistill._centroids import fit_residual
-from skdistill._embedding_stack import (
+from skdistill._retrieval import embedding_stack
+from skdistill._retrieval.batches import RetrievalSet
+from skdistill._retrieval.centroids import fit_residual
+from skdistill._retrieval.embedding_stack import (
     EmbeddingStack,
     RowAdagrad,
     RowGradient,
     StepSettings,
     round_at_random,
 )
-from skdistill._negatives import make_proposal
-from skdistill._retrieval_batches import RetrievalSet
+from skdistill._retrieval.negatives import make_proposal
+from skdistill._retrieval.targets import Mixture
 from skdistill._retrieval_objectives import DecoupledObjective, SoftmaxObjective
-from skdistill._retrieval_targets import Mixture
 from skdistill.losses import sampled_softmax_loss
 
 N, D, L, DIM = 12, 9, 17, 4
@@ -187,7 +187,7 @@ def test_blocks_of_labels_give_what_one_block_gives(
 ):
     results = []
     for block in (10**6, 5 * N):
-        monkeypatch.setattr(_embedding_stack, "BLOCK_LOGITS", block)
+        monkeypatch.setattr(embedding_stack, "BLOCK_LOGITS", block)
         student = stack(mixture(kind).loss())
         batch = first_batch(data(kind, n_negatives, residual=True, **others))
         losses = student.gradient(batch, None)
@@ -199,7 +199,7 @@ def test_blocks_of_labels_give_what_one_block_gives(
 def test_shards_of_rows_give_what_one_shard_gives(monkeypatch):
     results = []
     for flops in (1e99, 0.0):
-        monkeypatch.setattr(_embedding_stack, "SHARD_FLOPS", flops)
+        monkeypatch.setattr(embedding_stack, "SHARD_FLOPS", flops)
         student = stack(SoftmaxObjective(), dropout=0.5)
         losses = student.gradient(first_batch(data("double", 3)), None)
         results.append([losses, *(g.values for g in student.gradients)])

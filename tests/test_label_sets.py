@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 
-from skdistill._label_sets import read_labels
+from skdistill._retrieval.label_sets import read_labels
 
 X = np.zeros((3, 2))
 INDICATOR = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 1]])

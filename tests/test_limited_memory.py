@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize, rosen, rosen_der
 
-from skdistill._limited_memory import minimise
+from skdistill._retrieval.limited_memory import minimise
 
 
 @pytest.mark.parametrize("n", [1, 5, 200_000])

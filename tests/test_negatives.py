@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdistill._negatives import PROPOSALS, DrawnNegatives, make_proposal
+from skdistill._retrieval.negatives import PROPOSALS, DrawnNegatives, make_proposal
 from skdistill._retrieval_objectives import (
     DecoupledObjective,
     SoftmaxObjective,

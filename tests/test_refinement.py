@@ -8,10 +8,9 @@ import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax
 
-from skdistill import _refinement as refinement
-from skdistill import _top_k
-from skdistill._centroids import LabelVectors, fit_residual
-from skdistill._top_k import Tables
+from skdistill._retrieval import refinement, top_k
+from skdistill._retrieval.centroids import LabelVectors, fit_residual
+from skdistill._retrieval.top_k import Tables
 
 N, D, L, DIM = 30, 14, 25, 3
 
@@ -55,8 +54,8 @@ def dense_logits(tables, X, own):
 def test_pairs_are_the_labels_and_the_hardest_others(problem, monkeypatch):
     tables, X, own = problem
     monkeypatch.setattr(refinement, "N_HARD", 4)
-    monkeypatch.setattr(_top_k, "BLOCK_ROWS", 7)
-    monkeypatch.setattr(_top_k, "BLOCK_LABELS", 9)
+    monkeypatch.setattr(top_k, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(top_k, "BLOCK_LABELS", 9)
     (pairs,) = refinement.make_pairs(tables, X, own)
     logits = dense_logits(tables, X, own)
     found = pairs.offset + pairs.products @ tables.residual.matrix.data

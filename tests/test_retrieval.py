@@ -436,8 +436,8 @@ def test_best_labels_are_those_of_the_whole_scores(data, objective, monkeypatch)
     decision = retriever.decision_function(X)
     proba = retriever.predict_proba(X)
     for logits, block in ((10**6, 10**6), (100, 7)):
-        monkeypatch.setattr("skdistill._top_k.BLOCK_LOGITS", logits)
-        monkeypatch.setattr("skdistill._top_k.BLOCK_LABELS", block)
+        monkeypatch.setattr("skdistill._retrieval.top_k.BLOCK_LOGITS", logits)
+        monkeypatch.setattr("skdistill._retrieval.top_k.BLOCK_LABELS", block)
         labels, chances = retriever.predict_topk(X, 6)
         found = np.take_along_axis(decision, labels, axis=1)
         assert_allclose(found, -np.sort(-decision, axis=1)[:, :6], atol=1e-4)
@@ -449,7 +449,7 @@ def test_best_labels_are_those_of_the_whole_scores(data, objective, monkeypatch)
 @pytest.mark.parametrize("n_values", [5, 40, 331, 4096])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_the_largest_values_are_found(n_values, k):
-    from skdistill._top_k import largest
+    from skdistill._retrieval.top_k import largest
 
     values = np.random.default_rng(k).normal(size=(20, n_values))
     found, best = largest(values, k)
@@ -541,7 +541,7 @@ def test_the_memory_report_follows_the_formula(data):
 def test_the_memory_of_what_stays_is_what_training_has_allocated(
     data, dtype, n_negatives
 ):
-    from skdistill._retrieval_fit import Rows, Training
+    from skdistill._retrieval.fit import Rows, Training
 
     X, Y = data
     student = clone(SMALL).set_params(
@@ -560,7 +560,7 @@ def test_the_memory_of_what_stays_is_what_training_has_allocated(
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("n_negatives", [None, 6])
 def test_the_memory_of_a_step_has_its_gradients(data, dtype, n_negatives):
-    from skdistill._retrieval_fit import Rows, Training
+    from skdistill._retrieval.fit import Rows, Training
 
     X, Y = data
     student = clone(SMALL).set_params(
@@ -575,19 +575,19 @@ def test_the_memory_of_a_step_has_its_gradients(data, dtype, n_negatives):
 
 
 def test_the_memory_of_the_sparse_part_is_close_to_what_it_has(monkeypatch):
-    from skdistill import _refinement, _sparse_part_size
+    from skdistill._retrieval import refinement, sparse_part_size
 
     X, Y, _ = make_retrieval(400, 300, 200, random_state=0)
-    monkeypatch.setattr(_sparse_part_size, "N_LABELS", 50)
-    seen, loss = [], _refinement.pair_loss
+    monkeypatch.setattr(sparse_part_size, "N_LABELS", 50)
+    seen, loss = [], refinement.pair_loss
 
     def noted(pairs, values):
         seen.append(pairs)
         return loss(pairs, values)
 
-    monkeypatch.setattr(_refinement, "pair_loss", noted)
+    monkeypatch.setattr(refinement, "pair_loss", noted)
     student = clone(SMALL).set_params(residual=40).fit(X, Y)
-    size = _sparse_part_size.sparse_part_size(X, Y, 40)
+    size = sparse_part_size.sparse_part_size(X, Y, 40)
     assert_allclose(size.n_entries, student.residual_.nnz, rtol=0.1)
     assert size.n_own == Y.nnz
     assert size.n_rows == np.count_nonzero(np.diff(Y.indptr))
@@ -602,7 +602,7 @@ SCRIPT = """
 import os, sys, json
 import numpy as np
 from skdistill import DistillationRetriever
-from skdistill import _retrieval_checkpoint as checkpoints
+from skdistill._retrieval import checkpoint as checkpoints
 from skdistill.datasets import make_retrieval
 
 path, kill_after = sys.argv[1], int(sys.argv[2])
@@ -646,9 +646,9 @@ def test_a_killed_training_goes_on_to_the_same_model(tmp_path, dtype):
 def test_a_checkpoint_of_another_training_is_refused(data, tmp_path, monkeypatch):
     X, Y = data
     path = tmp_path / "training.npz"
-    from skdistill import _retrieval_checkpoint
+    from skdistill._retrieval import checkpoint
 
-    monkeypatch.setattr(_retrieval_checkpoint.Checkpoint, "remove", lambda self: None)
+    monkeypatch.setattr(checkpoint.Checkpoint, "remove", lambda self: None)
     retriever = clone(SMALL).set_params(checkpoint=os.fspath(path)).fit(X, Y)
     with pytest.raises(ValueError, match="other parameters or data"):
         clone(retriever).set_params(dim=9).fit(X, Y)
@@ -706,7 +706,7 @@ def test_a_callback_can_end_the_training(data):
 
 
 def test_own_products_leave_the_row_out(data):
-    from skdistill._centroids import fit_residual
+    from skdistill._retrieval.centroids import fit_residual
 
     X, Y = data
     residual = fit_residual(X, Y, 10**6, 3.0)
@@ -722,26 +722,26 @@ def test_own_products_leave_the_row_out(data):
 
 
 def test_vectors_keep_their_largest_entries_and_unit_length(data, monkeypatch):
-    from skdistill import _centroids
+    from skdistill._retrieval import centroids
 
     X, Y = data
-    whole = _centroids.fit_residual(X, Y, 5, 1.0).labels.matrix
+    whole = centroids.fit_residual(X, Y, 5, 1.0).labels.matrix
     assert np.diff(whole.indptr).max() <= 5
     lengths = np.sqrt(np.asarray(whole.multiply(whole).sum(axis=1)).ravel())
     assert_allclose(lengths[lengths > 0], 1.0, rtol=1e-5)
-    monkeypatch.setattr(_centroids, "CHUNK_ENTRIES", 64)
-    monkeypatch.setattr(_centroids, "CHUNK_PAIRS", 7)
-    parts = _centroids.fit_residual(X, Y, 5, 1.0)
+    monkeypatch.setattr(centroids, "CHUNK_ENTRIES", 64)
+    monkeypatch.setattr(centroids, "CHUNK_PAIRS", 7)
+    parts = centroids.fit_residual(X, Y, 5, 1.0)
     assert_allclose(parts.labels.matrix.toarray(), whole.toarray(), atol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_common_features_are_only_another_way_to_the_product(data, monkeypatch, share):
-    from skdistill import _centroids
+    from skdistill._retrieval import centroids
 
     X, Y = data
-    monkeypatch.setattr(_centroids, "DENSE_SHARE", share)
-    vectors = _centroids.fit_residual(X, Y, 20, 1.0).labels
+    monkeypatch.setattr(centroids, "DENSE_SHARE", share)
+    vectors = centroids.fit_residual(X, Y, 20, 1.0).labels
     expected = (X @ vectors.matrix.T).toarray()
     n_labels = Y.shape[1]
     for block in (slice(0, n_labels), slice(5, 9)):

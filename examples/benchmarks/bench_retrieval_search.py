@@ -15,8 +15,8 @@ from typing import Any
 import _bench
 import numpy as np
 
-from skdistill._approximate_search import ApproximateSearch
-from skdistill._top_k import Query, Tables, exact_search
+from skdistill._retrieval.approximate_search import ApproximateSearch
+from skdistill._retrieval.top_k import Query, Tables, exact_search
 
 DIM, K, SPREAD, N_ALONE = 64, 10, 0.5, 20
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from skdistill._label_sets import LabelSets
-from skdistill._retrieval_checkpoint import State
+from skdistill._retrieval.checkpoint import State
+from skdistill._retrieval.label_sets import LabelSets
 from skdistill._typing import InputLike, IntArray
 
 #: Of so many rows or more, some are kept from training to calibrate chances by.

@@ -15,7 +15,7 @@ from sklearn.model_selection import KFold, check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from skdistill._retrieval_targets import check_sparse_soft_labels
+from skdistill._retrieval.targets import check_sparse_soft_labels
 from skdistill._scoring import is_frozen
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import Estimator, InputLike, IntArray

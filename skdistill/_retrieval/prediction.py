@@ -11,14 +11,13 @@ from numpy.typing import DTypeLike, NDArray
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skdistill._approximate_search import ApproximateSearch
-from skdistill._centroids import LabelVectors
 from skdistill._hidden_units import Hidden
-from skdistill._label_sets import DENSE, MULTICLASS, NAMES
-from skdistill._retrieval_memory import available_memory, readable
-from skdistill._retrieval_proba import Calibration
-from skdistill._retrieval_scorer import label_indicator
-from skdistill._top_k import (
+from skdistill._retrieval.approximate_search import ApproximateSearch
+from skdistill._retrieval.centroids import LabelVectors
+from skdistill._retrieval.label_sets import DENSE, MULTICLASS, NAMES
+from skdistill._retrieval.memory import available_memory, readable
+from skdistill._retrieval.proba import Calibration
+from skdistill._retrieval.top_k import (
     BLOCK_LOGITS,
     Query,
     Tables,
@@ -26,6 +25,7 @@ from skdistill._top_k import (
     log_totals,
     row_chunks,
 )
+from skdistill._retrieval_scorer import label_indicator
 from skdistill._typing import FloatArray, InputLike, IntArray
 
 

@@ -8,7 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skdistill._top_k import Query, Tables, best_residuals, exact_search, log_sum
+from skdistill._retrieval.top_k import (
+    Query,
+    Tables,
+    best_residuals,
+    exact_search,
+    log_sum,
+)
 from skdistill._typing import FloatArray, IntArray
 
 Vectors = NDArray[np.float32]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from skdistill._centroids import Offsets, Residual
 from skdistill._hidden_units import pooled
+from skdistill._retrieval.centroids import Offsets, Residual
 from skdistill._typing import FloatArray, IntArray
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ import numpy as np
 import scipy.sparse as sp
 from threadpoolctl import threadpool_limits
 
-from skdistill._centroids import LabelVectors
-from skdistill._limited_memory import minimise
-from skdistill._top_k import Query, Tables, largest, row_chunks
+from skdistill._retrieval.centroids import LabelVectors
+from skdistill._retrieval.limited_memory import minimise
+from skdistill._retrieval.top_k import Query, Tables, largest, row_chunks
 from skdistill._typing import FloatArray, IntArray
 
 #: Wrong labels of a row that it is compared with. With half as many and half a million

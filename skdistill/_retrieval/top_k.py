@@ -11,8 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import DTypeLike
 
-from skdistill._centroids import LabelVectors, unit_rows
 from skdistill._hidden_units import Hidden, activate_in_place, pooled
+from skdistill._retrieval.centroids import LabelVectors, unit_rows
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import FloatArray, IntArray
 

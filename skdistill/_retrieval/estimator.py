@@ -15,20 +15,19 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array
 
 from skdistill._hidden_units import ACTIVATIONS, POOLINGS, Hidden
-from skdistill._label_sets import DENSE, MULTICLASS, read_labels
-from skdistill._negatives import PROPOSALS
-from skdistill._retrieval_checkpoint import Checkpoint, State, fingerprint
-from skdistill._retrieval_fit import Recipe, Rows, Training, memory_of
-from skdistill._retrieval_memory import MemoryReport, check_memory
-from skdistill._retrieval_objectives import MARGIN_LOSSES
-from skdistill._retrieval_prediction import RetrievalPrediction
-from skdistill._retrieval_proba import Calibration, fit_calibration
-from skdistill._retrieval_targets import (
+from skdistill._retrieval.checkpoint import Checkpoint, State, fingerprint
+from skdistill._retrieval.fit import Recipe, Rows, Training, memory_of
+from skdistill._retrieval.label_sets import DENSE, MULTICLASS, read_labels
+from skdistill._retrieval.memory import MemoryReport, check_memory
+from skdistill._retrieval.negatives import PROPOSALS
+from skdistill._retrieval.prediction import RetrievalPrediction
+from skdistill._retrieval.proba import Calibration, fit_calibration
+from skdistill._retrieval.targets import (
     OBJECTIVES,
     Mixture,
     check_sparse_soft_labels,
 )
-from skdistill._retrieval_task import (
+from skdistill._retrieval.task import (
     MAX_HELD_OUT,
     Reports,
     RetrievalTask,
@@ -36,8 +35,9 @@ from skdistill._retrieval_task import (
     soft_label_arrays,
     stored_soft_labels,
 )
-from skdistill._retrieval_teacher import Labelled, teacher_soft_labels
-from skdistill._top_k import Tables
+from skdistill._retrieval.teacher import Labelled, teacher_soft_labels
+from skdistill._retrieval.top_k import Tables
+from skdistill._retrieval_objectives import MARGIN_LOSSES
 from skdistill._typing import Estimator, InputLike
 from skdistill._validation import keep_fitted_on_failure
 

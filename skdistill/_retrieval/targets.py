@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from skdistill._retrieval_batches import Targets
+from skdistill._retrieval.batches import Targets
 from skdistill._retrieval_objectives import (
     MARGIN_LOSSES,
     DecoupledObjective,

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from skdistill import _top_k as top_k
-from skdistill._centroids import DENSE_BYTES
-from skdistill._embedding_stack import BLOCK_LOGITS, UPDATE_VALUES, n_shards
-from skdistill._limited_memory import N_KEPT
-from skdistill._refinement import BLOCK_ROWS, N_THREADS
+from skdistill._retrieval import top_k
+from skdistill._retrieval.centroids import DENSE_BYTES
+from skdistill._retrieval.embedding_stack import BLOCK_LOGITS, UPDATE_VALUES, n_shards
+from skdistill._retrieval.limited_memory import N_KEPT
+from skdistill._retrieval.refinement import BLOCK_ROWS, N_THREADS
 
 #: Arrays of a block of logits that a step has at the same time: logits, targets and
 #: one to work with. Weights of negatives take more, and so does the sparse part.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, logsumexp
 
+from skdistill._retrieval.top_k import Query, Tables, exact_search, log_totals
 from skdistill._retrieval_objectives import MARGIN_LOSSES
-from skdistill._top_k import Query, Tables, exact_search, log_totals
 from skdistill._typing import FloatArray, IntArray
 from skdistill.losses import recalibrate_negative_aware
 

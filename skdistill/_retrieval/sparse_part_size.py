@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from skdistill._centroids import largest_sums, unit_rows
-from skdistill._refinement import MAX_PAIRS, N_HARD
-from skdistill._retrieval_memory import SparsePart
+from skdistill._retrieval.centroids import largest_sums, unit_rows
+from skdistill._retrieval.memory import SparsePart
+from skdistill._retrieval.refinement import MAX_PAIRS, N_HARD
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import IntArray
 

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from skdistill._centroids import LabelVectors, fit_residual
 from skdistill._device import resolve_device
-from skdistill._embedding_stack import EmbeddingStack, RowAdagrad, StepSettings
 from skdistill._hidden_units import Hidden, pooling_scale
-from skdistill._negatives import make_proposal
-from skdistill._refinement import refine
-from skdistill._retrieval_batches import RetrievalSet
-from skdistill._retrieval_checkpoint import Checkpoint, State
-from skdistill._retrieval_memory import (
+from skdistill._retrieval.batches import RetrievalSet
+from skdistill._retrieval.centroids import LabelVectors, fit_residual
+from skdistill._retrieval.checkpoint import Checkpoint, State
+from skdistill._retrieval.embedding_stack import (
+    EmbeddingStack,
+    RowAdagrad,
+    StepSettings,
+)
+from skdistill._retrieval.memory import (
     OFFSET_ARRAYS,
     STEP_ARRAYS,
     WEIGHT_ARRAYS,
@@ -26,11 +28,13 @@ from skdistill._retrieval_memory import (
     data_bytes,
     predict_memory,
 )
+from skdistill._retrieval.negatives import make_proposal
+from skdistill._retrieval.proba import CALIBRATION_ROWS
+from skdistill._retrieval.refinement import refine
+from skdistill._retrieval.sparse_part_size import sparse_part_size
+from skdistill._retrieval.targets import Mixture
+from skdistill._retrieval.top_k import Tables
 from skdistill._retrieval_objectives import SoftmaxObjective
-from skdistill._retrieval_proba import CALIBRATION_ROWS
-from skdistill._retrieval_targets import Mixture
-from skdistill._sparse_part_size import sparse_part_size
-from skdistill._top_k import Tables
 from skdistill._typing import IntArray
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skdistill._hidden_units import activate, through_activation
-from skdistill._retrieval_batches import RetrievalBatch
+from skdistill._retrieval.batches import RetrievalBatch
 from skdistill._retrieval_objectives import RetrievalObjective
 from skdistill.losses import hardest_negatives
 
