@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -104,11 +106,30 @@ def activate(hidden: torch.Tensor, activation: str) -> torch.Tensor:
     tensor
         `hidden`.
     """
+    activating(hidden, activation)()
+    return hidden
+
+
+def activating(hidden: torch.Tensor, activation: str) -> Callable[[], Any]:
+    """Return what applies a hidden activation to a tensor, each time it is called.
+
+    Parameters
+    ----------
+    hidden : tensor
+        Changed in place.
+    activation : {"identity", "logistic", "relu", "tanh"}
+        Which.
+
+    Returns
+    -------
+    callable
+        Takes no arguments.
+    """
     if activation == "identity":
-        return hidden
+        return _do_nothing
     if activation == "logistic":
-        return hidden.sigmoid_()
-    return hidden.relu_() if activation == "relu" else hidden.tanh_()
+        return hidden.sigmoid_
+    return hidden.relu_ if activation == "relu" else hidden.tanh_
 
 
 def through_activation(
@@ -119,7 +140,7 @@ def through_activation(
     Parameters
     ----------
     slope : tensor
-        By what the activation puts out.
+        By what the activation puts out. Changed in place.
     output : tensor of the same shape
         What it has put out.
     activation : {"identity", "logistic", "relu", "tanh"}
@@ -127,18 +148,48 @@ def through_activation(
 
     Returns
     -------
-    tensor of the same shape
-        Slope by what was put in.
+    tensor
+        `slope`, by what was put in.
+    """
+    going_back(slope, output, activation)()
+    return slope
+
+
+def going_back(
+    slope: torch.Tensor, output: torch.Tensor, activation: str
+) -> Callable[[], Any]:
+    """Return what multiplies a slope by the derivative, each time it is called.
+
+    Parameters
+    ----------
+    slope : tensor
+        By what the activation puts out. Changed in place.
+    output : tensor of the same shape
+        What it has put out.
+    activation : {"identity", "logistic", "relu", "tanh"}
+        Which.
+
+    Returns
+    -------
+    callable
+        Takes no arguments.
     """
     import torch
 
+    aten = torch.ops.aten
     if activation == "identity":
-        return slope
+        return _do_nothing
+    if activation == "relu":
+        backward = aten.threshold_backward.grad_input
+        return partial(backward, slope, output, 0, grad_input=slope)
+    backward = aten.tanh_backward.grad_input
     if activation == "logistic":
-        return torch.ops.aten.sigmoid_backward(slope, output)
-    if activation == "tanh":
-        return torch.ops.aten.tanh_backward(slope, output)
-    return torch.ops.aten.threshold_backward(slope, output, 0)
+        backward = aten.sigmoid_backward.grad_input
+    return partial(backward, slope, output, grad_input=slope)
+
+
+def _do_nothing() -> None:
+    """Stand for what the identity needs."""
 
 
 def activate_in_place(hidden: FloatArray, activation: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from operator import is_
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,10 +22,6 @@ class Optimizer(Protocol):
 
     def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
         """Go on with some members, whose parameters are `parameters`."""
-
-
-#: Step size and weight decay, and the lists of tensors that have them.
-_Group: TypeAlias = tuple[tuple[float, float], tuple[Any, ...]]
 
 
 class AdamW:
@@ -64,8 +61,7 @@ class AdamW:
             zip(*np.broadcast_arrays(*map(np.atleast_1d, rates)), strict=True)
         )
         self._arranged_for: list[torch.Tensor | None] = []
-        self._counts: list[torch.Tensor] = []
-        self._groups: list[_Group] = []
+        self._operations: list[Callable[[], Any]] = []
 
     def step(self) -> None:
         """Move the parameters that have a gradient."""
@@ -73,27 +69,40 @@ class AdamW:
         before = self._arranged_for
         if len(before) != len(gradients) or not all(map(is_, before, gradients)):
             self._arrange(gradients)
-        for count in self._counts:
-            count.add_(1)
-        for rates, tensors in self._groups:
-            _fused_adamw(*rates, *tensors)
+        for operation in self._operations:
+            operation()
 
     def _arrange(self, gradients: list[torch.Tensor | None]) -> None:
         """Put what has a gradient together with what moves at the same rates."""
+        import torch
+
         self._arranged_for = gradients
-        states = zip(
+        every = zip(
             self.parameters, gradients, self.first, self.second, self.steps, strict=True
         )
-        moved = [state for state in states if state[1] is not None]
-        self._counts = [state[-1] for state in moved]
+        moved = [state for state in every if state[1] is not None]
+        self._operations = [partial(state[-1].add_, 1) for state in moved]
         groups: dict[tuple[float, float], list[Any]] = {}
         for *tensors, count in moved:
             each = [tensors] if len(self.rates) == 1 else zip(*tensors, strict=True)
             for rates, row in zip(self.rates, each, strict=True):
                 groups.setdefault(rates, []).append((*row, count))
-        self._groups = [
-            (rates, tuple(zip(*group, strict=True))) for rates, group in groups.items()
-        ]
+        for (learning_rate, weight_decay), group in groups.items():
+            *states, counts = map(list, zip(*group, strict=True))
+            step = partial(
+                torch._fused_adamw_,
+                *states,
+                [],
+                counts,
+                lr=learning_rate,
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=weight_decay,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
+            self._operations.append(step)
 
     def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
         """Go on with some members, whose parameters are `parameters`."""
@@ -103,28 +112,6 @@ class AdamW:
         if len(self.rates) > 1:
             self.rates = [self.rates[i] for i in rows.tolist()]
         self._arranged_for = []
-
-
-def _fused_adamw(learning_rate: float, weight_decay: float, *tensors: Any) -> None:
-    """Take a step: parameters, gradients, both moments and counts of steps."""
-    import torch
-
-    parameters, gradients, first, second, counts = tensors
-    torch._fused_adamw_(
-        parameters,
-        gradients,
-        first,
-        second,
-        [],
-        counts,
-        lr=learning_rate,
-        beta1=0.9,
-        beta2=0.999,
-        weight_decay=weight_decay,
-        eps=1e-8,
-        amsgrad=False,
-        maximize=False,
-    )
 
 
 class Average:

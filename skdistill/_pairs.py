@@ -18,7 +18,7 @@ from skdistill._training_set import take
 if TYPE_CHECKING:
     import torch
 
-    from skdistill._stack import Batch
+    from skdistill._batch import Batch
 
 #: Up to this many pairs across are compared one by one; of more, only sums are taken.
 DIRECT_PAIRS = 2**18

@@ -10,77 +10,24 @@ import copy
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skdistill._batch import Batch, CrossEntropyBatch, lie_by_class, write_slope
 from skdistill._front import Front
-from skdistill._hidden_units import activate, through_activation
 from skdistill._typing import FloatArray
 
 if TYPE_CHECKING:
     import torch
 
+    from skdistill._layers import Pass
+
 #: A step of at least this many floating-point operations is cut into two shards of
 #: rows, which two threads may work on: below it, handing over costs more than it saves.
 SHARD_FLOPS = 8e7
 N_SHARDS = 2
-
-
-#: Below this many classes logits lie in memory class by class: products with, and
-#: reductions over, so few columns are several times faster that way.
-FEW_CLASSES = 32
-
-
-class Batch(Protocol):
-    """The rows of a step, with what is minimised over them."""
-
-    @property
-    def x(self) -> torch.Tensor:
-        """Inputs, shape (1 or G, batch_size, n_features)."""
-
-    def shards(self) -> tuple[Batch, Batch] | None:
-        """Return two halves whose objectives add up, None where rows belong together.
-
-        Without a copy.
-        """
-
-    def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss (G,) and its slope in the logits.
-
-        Logits and slope have shape (G, batch_size, n_classes), in any memory layout.
-        """
-
-
-class CrossEntropyBatch(NamedTuple):
-    """Rows and the weighted sum of their soft cross-entropies.
-
-    Attributes
-    ----------
-    x : tensor of shape (1 or G, batch_size, n_features)
-        Inputs.
-    terms : list of (tensor (1 or G, batch_size, n_classes), float or tensor (G, 1, 1))
-        For each soft cross-entropy the coefficients of the log-probabilities, minus the
-        targets times the weights of the rows, and the student temperature.
-    """
-
-    x: torch.Tensor
-    terms: list[tuple[torch.Tensor, float | torch.Tensor]]
-
-    def rows(self, start: int, stop: int) -> CrossEntropyBatch:
-        """Return some of the rows, without a copy."""
-        terms = [(factors[:, start:stop], s) for factors, s in self.terms]
-        return CrossEntropyBatch(self.x[:, start:stop], terms)
-
-    def shards(self) -> tuple[CrossEntropyBatch, CrossEntropyBatch]:
-        """Return two halves of the rows."""
-        n_rows = self.x.shape[1]
-        return self.rows(0, n_rows // 2), self.rows(n_rows // 2, n_rows)
-
-    def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of each member and its slope in the logits."""
-        return cross_entropy_and_slope(self, logits)
 
 
 class Stack(Protocol):
@@ -112,67 +59,6 @@ class Stack(Protocol):
 
     def narrow(self, rows: torch.Tensor) -> None:
         """Go on with some of the members in training only; the others are kept."""
-
-
-def classes_first(values: torch.Tensor) -> torch.Tensor:
-    """Lay an array (..., rows, classes) out class by class, where classes are few.
-
-    Parameters
-    ----------
-    values : tensor of shape (..., n_rows, n_classes)
-        Logits, targets and the like.
-
-    Returns
-    -------
-    tensor of shape (..., n_rows, n_classes)
-        The same, copied where its memory is not laid out so yet.
-    """
-    if values.shape[-1] >= FEW_CLASSES:
-        return values
-    return values.mT.contiguous().mT
-
-
-def cross_entropy_and_slope(
-    batch: CrossEntropyBatch, logits: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the objective and its slope in the logits.
-
-    Parameters
-    ----------
-    batch : CrossEntropyBatch
-        Coefficients c of the log-probabilities, and student temperatures S.
-    logits : tensor of shape (G, batch_size, n_classes)
-        Logits z of the batch.
-
-    Returns
-    -------
-    loss : tensor of shape (G,)
-        Sum over terms, rows and classes of ``c log softmax(z / S)``.
-    slope : tensor of shape (G, batch_size, n_classes)
-        ``(c - sum(c) softmax(z / S)) / S``, summed over the terms.
-    """
-    import torch
-
-    dim = 2
-    if logits.shape[-1] < FEW_CLASSES:
-        dim, logits = 1, logits.transpose(1, 2)
-    loss, slope = None, None
-    for factors, temperature in batch.terms:
-        factors = factors.transpose(1, 2) if dim == 1 else factors
-        at_one = isinstance(temperature, float) and temperature == 1.0
-        log_proba = (logits if at_one else logits / temperature).log_softmax(dim)
-        term = (log_proba * factors).sum((1, 2))
-        # The derivative of a log-softmax, in one pass.
-        term_slope = torch._log_softmax_backward_data(
-            factors.expand_as(log_proba), log_proba, dim, log_proba.dtype
-        )
-        if not at_one:
-            term_slope /= temperature
-        loss = term if loss is None else loss + term
-        slope = term_slope if slope is None else slope + term_slope
-    assert loss is not None
-    assert slope is not None
-    return loss, slope.transpose(1, 2) if dim == 1 else slope
 
 
 class MLPStack:
@@ -225,7 +111,7 @@ class MLPStack:
         self.layer_sizes = tuple(layer_sizes)
         self.product_dtype = dtype if product_dtype is None else product_dtype
         self._mixed = self.product_dtype != dtype
-        self._few = layer_sizes[-1] < FEW_CLASSES
+        self._by_class = lie_by_class(layer_sizes[-1])
         members = [_draw_parameters(self.layer_sizes, g, front) for g in generators]
         self.training_members = np.arange(self.n_members)
         self._bind(torch.stack(members).to(device=device, dtype=dtype))
@@ -238,6 +124,8 @@ class MLPStack:
         from skdistill._layers import Layer, LayerByOutput
 
         self._flat = flat
+        self._n_parameters = flat.numel()
+        self._on_cpu = flat.device.type == "cpu"
         # What products are taken with: the parameters, or a copy in another type.
         self._rounded = flat.to(self.product_dtype)
         self._gradients = [torch.zeros_like(flat) for _ in range(N_SHARDS)]
@@ -245,9 +133,11 @@ class MLPStack:
         gradients = list(zip(*map(self._views, self._gradients), strict=True))
         factors = self._views(self._rounded)
         layers = [Layer(*of_layer) for of_layer in zip(factors, gradients, strict=True)]
-        if self._few:
+        if self._by_class:
             layers[-1] = LayerByOutput(factors[-1], gradients[-1])
         self._layers: list[Layer] = layers
+        # By shard and number of rows. None is dropped: captured steps write to theirs.
+        self._passes: dict[tuple[int, int], Pass] = {}
         self._first_weight = self._views(flat)[0][0]
 
     def _views(self, flat: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -258,7 +148,7 @@ class MLPStack:
             start += n_in * n_out
             bias = flat[:, start : start + n_out].view(n_members, 1, n_out)
             start += n_out
-            if self._few and i == len(self.layer_sizes):
+            if self._by_class and i == len(self.layer_sizes):
                 weight = weight.view(n_members, n_out, n_in).transpose(1, 2)
             else:
                 weight = weight.view(n_members, n_in, n_out)
@@ -275,10 +165,19 @@ class MLPStack:
 
         self._round()
         if self.front is None:
-            return self._activations(x)[-1]
+            return self._new_pass(x.shape[1]).forward(x).rows
         parts = x.split(self.front.max_rows(len(x)), dim=1)
-        behind = [self._behind_front(self.front, part)[:2] for part in parts]
-        return torch.cat([self._activations(*inputs)[-1] for inputs in behind], dim=1)
+        found = []
+        for part in parts:
+            inputs, weight, _ = self._behind_front(self.front, part)
+            way = self._new_pass(part.shape[1])
+            found.append(way.forward(inputs, weight).rows)
+        return torch.cat(found, dim=1)
+
+    def _new_pass(self, n_rows: int) -> Pass:
+        from skdistill._layers import Pass
+
+        return Pass(self._layers, self.activation, n_rows)
 
     def _round(self) -> None:
         """Bring the copy of the parameters that products are taken with up to date."""
@@ -297,32 +196,15 @@ class MLPStack:
         weight = front.scaled(parameters, self._first_weight)
         return x, weight.to(self.product_dtype), cosines
 
-    def _activations(
-        self, x: torch.Tensor, first_weight: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
-        """Return the input, the outputs of the hidden layers, and the logits."""
-        if self._mixed:
-            x = x.to(self.product_dtype)
-        outputs = [x.expand(len(self._flat), -1, -1)]
-        weight = first_weight
-        for layer in self._layers[:-1]:
-            hidden = layer.forward(outputs[-1], weight)
-            outputs.append(activate(hidden, self.activation))
-            weight = None
-        logits = self._layers[-1].forward(outputs[-1], weight)
-        outputs.append(logits.to(self._flat.dtype) if self._mixed else logits)
-        return outputs
-
     def n_shards(self, batch_size: int) -> int:
         """Return into how many shards of rows a batch is cut.
 
         On a CPU it follows from the sizes alone: whoever works on the shards, their
         gradients are added in the same order.
         """
-        flops = 6.0 * batch_size * self._flat.numel()
-        if self._flat.device.type != "cpu":
-            return 1
-        return N_SHARDS if flops >= SHARD_FLOPS and batch_size >= 2 * N_SHARDS else 1
+        flops = 6.0 * batch_size * self._n_parameters
+        cut = self._on_cpu and flops >= SHARD_FLOPS and batch_size >= 2 * N_SHARDS
+        return N_SHARDS if cut else 1
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
         """Set the parameters' gradient; return the batch's loss (G,)."""
@@ -340,17 +222,22 @@ class MLPStack:
 
     def _shard_gradient(self, shard: int, batch: Batch) -> torch.Tensor:
         """Back-propagate some rows into one gradient buffer; return their loss."""
+        key = shard, batch.x.shape[1]
+        if key not in self._passes:
+            self._passes[key] = self._new_pass(batch.x.shape[1])
+        way = self._passes[key]
         if self.front is None:
-            outputs = self._activations(batch.x)
-            loss, _ = self._back_propagate(shard, batch, outputs)
+            way.forward(batch.x)
+            loss = _loss(batch, way)
+            way.backward(shard)
             return loss
         import torch
 
         x, weight, cosines = self._behind_front(self.front, batch.x)
-        outputs = self._activations(x, weight)
-        loss, slope = self._back_propagate(shard, batch, outputs)
+        way.forward(x, weight)
+        loss = _loss(batch, way)
         # Of the first layer's inputs only those that the front has appended.
-        slope = torch.bmm(weight[:, self.front.n_in :], slope.transpose(1, 2))
+        slope = torch.bmm(weight[:, self.front.n_in :], way.backward(shard).turned)
         self.front.backward(
             self._flat[:, : self._n_front],
             cosines,
@@ -360,22 +247,6 @@ class MLPStack:
             self._gradients[shard][:, : self._n_front],
         )
         return loss
-
-    def _back_propagate(
-        self, shard: int, batch: Batch, outputs: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the layers' gradients; return loss and slope in the first's outputs."""
-        loss, slope = batch.loss_and_slope(outputs.pop())
-        for i in range(len(outputs) - 1, -1, -1):
-            layer, inputs = self._layers[i], outputs[i]
-            layer.backward(shard, inputs, slope)
-            if self._mixed:
-                slope = slope.to(self.product_dtype)
-            if i:
-                slope = through_activation(
-                    layer.to_inputs(slope), inputs, self.activation
-                )
-        return loss, slope
 
     def training(self, mode: bool) -> None:
         """Do nothing: no layer differs between training and prediction."""
@@ -421,6 +292,15 @@ class MLPStack:
         return [embedding, *coefs], intercepts
 
 
+def _loss(batch: Batch, way: Pass) -> torch.Tensor:
+    """Return the loss of a pass, and write its slope where the way back begins."""
+    if isinstance(batch, CrossEntropyBatch):
+        return write_slope(batch, way.logits, way.slope)
+    loss, slope = batch.loss_and_slope(way.logits.rows)
+    way.slope.rows.copy_(slope)
+    return loss
+
+
 def _draw_parameters(
     layer_sizes: Sequence[int],
     generator: torch.Generator,
@@ -439,7 +319,7 @@ def _draw_parameters(
         n_drawn = (n_in + 1) * n_out
         drawn = torch.rand(n_drawn, generator=generator, dtype=torch.float64)
         parts.append((2 * drawn - 1) / n_in**0.5)
-    if n_out < FEW_CLASSES:
+    if lie_by_class(n_out):
         weight, bias = parts.pop().split([n_in * n_out, n_out])
         parts += [weight.view(n_in, n_out).T.reshape(-1), bias]
     return torch.cat(parts)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
+from skdistill._batch import Batch, CrossEntropyBatch
 from skdistill._optimizers import Optimizer
-from skdistill._stack import Batch, CrossEntropyBatch, Stack
+from skdistill._stack import Stack
 
 if TYPE_CHECKING:
     import torch

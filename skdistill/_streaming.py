@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from skdistill._stack import CrossEntropyBatch
+from skdistill._batch import CrossEntropyBatch
 
 if TYPE_CHECKING:
     import torch

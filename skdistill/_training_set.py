@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from skdistill._stack import Batch, CrossEntropyBatch, classes_first
+from skdistill._batch import Batch, CrossEntropyBatch, classes_first
 from skdistill._streaming import moved_ahead
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ VALIDATION_ROWS = 4096
 
 #: Numbers that are gathered for steps ahead: one gather for many steps costs less than
 #: one for each, and so many stay in the cache until they are used.
-GATHERED_NUMBERS = 2**18
+GATHERED_NUMBERS = 2**19
 
 
 @dataclass(frozen=True)

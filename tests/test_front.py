@@ -8,8 +8,9 @@ import torch
 from numpy.testing import assert_allclose
 
 from skdistill import _front
+from skdistill._batch import CrossEntropyBatch
 from skdistill._front import SCALE_STEP, Front, draw_waves, periodic_embedding
-from skdistill._stack import CrossEntropyBatch, MLPStack
+from skdistill._stack import MLPStack
 from skdistill.students import MLPStudent
 
 N_IN, N_ROWS, N_CLASSES, WIDTH = 4, 7, 3, 5

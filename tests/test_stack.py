@@ -6,14 +6,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdistill import _hidden_units, _stack
-from skdistill._hidden_units import ACTIVATIONS
-from skdistill._stack import (
+from skdistill import _batch, _hidden_units, _stack
+from skdistill._batch import (
     CrossEntropyBatch,
-    MLPStack,
-    ModuleStack,
+    classes_first,
     cross_entropy_and_slope,
 )
+from skdistill._hidden_units import ACTIVATIONS
+from skdistill._stack import MLPStack, ModuleStack
 
 N_MEMBERS, N_ROWS, N_FEATURES, N_CLASSES = 3, 10, 4, 3
 HIDDEN = [(), (5,), (5, 4)]
@@ -75,7 +75,7 @@ def autograd_gradient(stack, batch):
 def layout(request, monkeypatch):
     """Logits class by class in memory, and row by row."""
     if not request.param:
-        monkeypatch.setattr(_stack, "FEW_CLASSES", 0)
+        monkeypatch.setattr(_batch, "FEW_CLASSES", 0)
 
 
 # -- the backward pass -------------------------------------------------------------
@@ -360,9 +360,9 @@ def test_an_error_in_the_second_shard_is_raised(monkeypatch):
 
 @pytest.mark.parametrize("n_classes", [3, 5])
 def test_classes_are_put_first_in_memory_where_they_are_few(n_classes, monkeypatch):
-    monkeypatch.setattr(_stack, "FEW_CLASSES", 5)
+    monkeypatch.setattr(_batch, "FEW_CLASSES", 5)
     values = torch.rand(2, 4, n_classes)
-    found = _stack.classes_first(values)
+    found = classes_first(values)
     assert torch.equal(found, values)
     assert found.transpose(1, 2).is_contiguous() == (n_classes < 5)
 

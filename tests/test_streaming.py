@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from skdistill._stack import CrossEntropyBatch, MLPStack, classes_first
+from skdistill._batch import CrossEntropyBatch, classes_first
+from skdistill._stack import MLPStack
 from skdistill._streaming import moved_ahead
 from skdistill._training import Settings, train
 from skdistill._training_set import Term, TrainingSet

@@ -12,7 +12,8 @@ from sklearn.metrics import log_loss
 
 import skdistill.students._cutting as _cutting
 from skdistill import _optimizers, _stack, _training, _training_set
-from skdistill._stack import MLPStack, cross_entropy_and_slope
+from skdistill._batch import CrossEntropyBatch, cross_entropy_and_slope
+from skdistill._stack import MLPStack
 from skdistill._training import Settings, train
 from skdistill._training_set import Term, TrainingSet
 from skdistill.losses import distillation_loss
@@ -814,7 +815,7 @@ def test_the_objective_is_the_distillation_loss(seed):
     tempered /= tempered.sum(axis=1, keepdims=True)
     terms = objective_terms(codes, tempered, a, s)
     factors = [(-weight[:, None] * targets, s) for targets, s in terms]
-    batch = _stack.CrossEntropyBatch(
+    batch = CrossEntropyBatch(
         torch.zeros(1, 20, 1), [(torch.from_numpy(c)[None], s) for c, s in factors]
     )
     loss, slope = cross_entropy_and_slope(batch, torch.from_numpy(logits)[None])

@@ -24,7 +24,7 @@ from skdistill.losses import hardest_negatives
 if TYPE_CHECKING:
     import torch
 
-    from skdistill._stack import Batch
+    from skdistill._batch import Batch
 
 #: Logits of a block: 16 MiB in float32.
 BLOCK_LOGITS = 2**22

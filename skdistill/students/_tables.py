@@ -130,11 +130,12 @@ def _at_ranks(values: FloatArray, lower: int, upper: int) -> FloatArray:
     n_values = len(values)
     few = np.sort(values[:: -(-n_values // N_GUESSED_FROM)])
     near, margin = upper * len(few) // n_values, len(few) // 25
+    # `compress` takes half the time of an index.
     if upper < n_values // 2:
-        candidates = values[values <= few[min(near + margin, len(few) - 1)]]
+        candidates = values.compress(values <= few[min(near + margin, len(few) - 1)])
         skipped = 0
     else:
-        candidates = values[values >= few[max(near - margin, 0)]]
+        candidates = values.compress(values >= few[max(near - margin, 0)])
         skipped = n_values - len(candidates)
     if lower < skipped or upper - skipped >= len(candidates):
         candidates, skipped = values, 0
