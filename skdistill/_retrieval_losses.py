@@ -460,7 +460,7 @@ def hardest_negatives(logits: Array, is_own: Array, n_kept: int) -> Array:
         kept = np.argpartition(-others, n_kept - 1, axis=-1)[:, :n_kept]
         np.put_along_axis(mask, kept, 0.0, axis=-1)
         return mask
-    return mask.scatter(-1, others.topk(n_kept, dim=-1).indices, 0.0)
+    return mask.scatter(-1, others.topk(n_kept, dim=-1, sorted=False).indices, 0.0)
 
 
 def mining_probabilities(n_negatives: int, n_drawn: int, n_kept: int) -> FloatArray:

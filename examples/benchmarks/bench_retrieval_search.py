@@ -3,12 +3,16 @@
 Tables of a student with 64 dimensions, made and not trained: a hundred labels about
 each of many centres, and rows near labels. The exact search and ``search="hnsw"``,
 which takes faiss or usearch, look for the best ten labels of 400 rows. Times are those
-of the processors; "alone" is a row by itself.
+of the processors; "alone" is a row by itself. With `--graphs` the graphs are kept in a
+folder: they take minutes on a busy machine, and the searches may then be timed on an
+idle one.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -44,6 +48,20 @@ def seconds(function: Callable[[], Any]) -> tuple[Any, float]:
     return result, process_time() - start
 
 
+def graph_of(
+    tables: Tables, breadth: int, path: Path | None
+) -> tuple[ApproximateSearch, float]:
+    """Return the graph and the time that it took, from a file if there is one."""
+    if path is not None and path.is_file():
+        graph, built = pickle.loads(path.read_bytes())
+        return graph, built
+    graph, built = seconds(lambda: ApproximateSearch(tables, breadth))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps((graph, built)))
+    return graph, built
+
+
 def row_of(
     name: str, search: Callable[..., Any], tables: Tables, query: Query, exact: Any
 ) -> tuple[list[Any], Any]:
@@ -65,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = _bench.parser(__doc__)
     parser.add_argument("--labels", nargs="*", type=int)
     parser.add_argument("--breadth", type=int, default=128, help="of the search")
+    parser.add_argument("--graphs", type=Path, help="folder to keep the graphs in")
     args = parser.parse_args(argv)
     _bench.print_machine(args)
     sizes = args.labels or _bench.pick(
@@ -82,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if library is None:
             rows.append(["faiss or usearch not installed", n_labels, *[""] * 4])
             continue
-        graph, built = seconds(lambda t=tables: ApproximateSearch(t, args.breadth))
+        name = f"{library}-{n_labels}-{args.breadth}.pickle"
+        path = args.graphs and args.graphs / name
+        graph, built = graph_of(tables, args.breadth, path)
         row, _ = row_of(f"hnsw, {library}", graph, tables, query, exact)
         rows.append([*row, built])
     headers = ("search", "labels", "ms a row", "ms alone", "recall@10", "graph s")
