@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from skdistill.students._problem import Problem, Terms, label_terms, objective_t
 
 #: Where soft labels come from.
 LABELS, OUT_OF_FOLD, IN_SAMPLE, GIVEN = "labels", "out-of-fold", "in-sample", "given"
+#: Those of the teacher and of students on the labels, out-of-fold, together.
+MIXTURE = "mixture"
 
 #: Mixing weights tried.
 MIXING_WEIGHTS = (0.5, 1.0)
@@ -28,8 +31,10 @@ MIXING_WEIGHTS = (0.5, 1.0)
 #: Held-out rows that are enough to judge by, and the fewest folds they come from.
 JUDGED_ROWS, JUDGED_FOLDS = 4000, 2
 
-#: A gain is acted upon if it exceeds this many standard errors.
+#: A gain is acted upon if it exceeds this many standard errors,
 SURE = 2.0
+#: or so many where it is what such candidates were found to give on other tables.
+EXPECTED = -1.0
 
 #: Probabilities are clipped here before the logarithm, as by scikit-learn's log_loss.
 EPS = float(np.finfo(np.float64).eps)
@@ -41,7 +46,7 @@ class Candidate:
 
     Attributes
     ----------
-    source : {"labels", "out-of-fold", "in-sample", "given"}
+    source : {"labels", "out-of-fold", "in-sample", "given", "mixture"}
         Where the soft labels of the labelled rows come from.
     mixing_weight : float or tuple of float
         Their weight, or their weight for each class; 0 for labels.
@@ -61,7 +66,10 @@ ON_LABELS = Candidate(LABELS, 0.0)
 
 
 def make_candidates(
-    sources: Sequence[str], temperature: float | str | None, *, augmented: bool
+    sources: Sequence[str],
+    temperature: float | str | None,
+    *,
+    augmented: Container[str] = (),
 ) -> list[Candidate]:
     """Return the candidates, labels alone first.
 
@@ -71,9 +79,10 @@ def make_candidates(
         Sources that there are.
     temperature : float, "auto" or None
         Temperature of the soft labels. None tries 1 and the fitted one; in-sample
-        probabilities stay at 1, as no temperature can be fitted to them.
-    augmented : bool
-        Whether there are synthetic rows: each candidate is tried without and with them.
+        probabilities stay at 1, as no temperature can be fitted to them, and so do
+        mixtures, whose teacher is at the fitted one.
+    augmented : container of str, default=()
+        Sources that are tried without and with synthetic rows.
 
     Returns
     -------
@@ -81,17 +90,23 @@ def make_candidates(
         Without repetitions.
     """
     result = [ON_LABELS]
-    for added in (False, True)[: 1 + augmented]:
+    for added in (False, True):
         for source in sources:
-            for value in _temperatures(source, temperature):
-                result += [
-                    Candidate(source, weight, value, added) for weight in MIXING_WEIGHTS
-                ]
+            if added and source not in augmented:
+                continue
+            # Labels have had their say in a mixture; of synthetic rows there are none.
+            weights = (1.0,) if added and source == MIXTURE else MIXING_WEIGHTS
+            result += [
+                Candidate(source, weight, value, added)
+                for value, weight in product(
+                    _temperatures(source, temperature), weights
+                )
+            ]
     return result
 
 
 def _temperatures(source: str, temperature: float | str | None) -> list[float | str]:
-    if source == IN_SAMPLE and temperature in (None, "auto"):
+    if source in (IN_SAMPLE, MIXTURE) and temperature in (None, "auto"):
         return [1.0]
     return [1.0, "auto"] if temperature is None else [temperature]
 
@@ -336,27 +351,49 @@ def _standard_error(deviation: FloatArray, weight: FloatArray) -> FloatArray:
     return error
 
 
-def choose(gain: FloatArray, standard_error: FloatArray) -> int:
+def choose(
+    gain: FloatArray, standard_error: FloatArray, burden: FloatArray | float = SURE
+) -> int:
     r"""Return the candidate whose gain is surest.
 
-    .. math:: \arg\max_{c \,:\, \bar g_c > 2 s_c} \; \bar g_c - s_c
+    .. math:: \arg\max_{c \,:\, \bar g_c > b_c s_c} \; \bar g_c - s_c
 
-    The first, labels alone, is chosen where no gain exceeds two standard errors.
+    The first, labels alone, is chosen where there is no such c.
 
     Parameters
     ----------
     gain, standard_error : ndarray of shape (n_candidates,)
         As returned by :func:`gains`.
+    burden : float or ndarray of shape (n_candidates,), default=2
+        The burdens of proof b, in standard errors.
 
     Returns
     -------
     int
         Position of the candidate.
     """
-    sure = gain > SURE * standard_error
+    sure = gain > burden * standard_error
+    sure[0] = False
     if not sure.any():
         return 0
     return int(np.argmax(np.where(sure, gain - standard_error, -np.inf)))
+
+
+def burden_of_proof(candidates: Sequence[Candidate]) -> FloatArray:
+    """Return how many standard errors each candidate has to gain on labels alone.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        The candidates.
+
+    Returns
+    -------
+    ndarray of shape (n_candidates,)
+        Two; less for mixtures, which lost on none of the tables that this was settled
+        by: they need not prove what a thousand rows cannot show.
+    """
+    return np.array([EXPECTED if c.source == MIXTURE else SURE for c in candidates])
 
 
 def judged_folds(folds: Folds) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 
 from skdistill._choice import (
     IN_SAMPLE,
+    MIXTURE,
     ON_LABELS,
     Candidate,
     Recipe,
@@ -25,6 +26,9 @@ from skdistill._one_student import Given, OneStudentMixin
 from skdistill._typing import FloatArray, InputLike
 from skdistill.augmentation import munge
 from skdistill.students._base import BaseStudent
+
+#: Rows up to which synthetic ones are tried by default: they multiply the rows.
+AUGMENTED_ROWS = 5000
 
 
 class ChosenStudentMixin(OneStudentMixin):
@@ -51,7 +55,7 @@ class ChosenStudentMixin(OneStudentMixin):
         data = {"estimator": self, "X": rows.X, "y": rows.y}
         context.call_on_fit_task_begin(**data)
         self.classes_ = rows.classes
-        supply = self._supply(rows, given, params)
+        supply = self._supply(student, rows, given, params)
         weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
         weight = weight[rows.present()]
         recipe = Recipe(
@@ -74,23 +78,34 @@ class ChosenStudentMixin(OneStudentMixin):
         context.call_on_fit_task_end(**data, reconstruction_attributes={})
 
     def _supply(
-        self, rows: TrainingRows, given: Given, params: dict[str, Any]
+        self,
+        student: BaseStudent,
+        rows: TrainingRows,
+        given: Given,
+        params: dict[str, Any],
     ) -> Supply:
         stage, labelled = self._open_stage(rows, params)
         soft = given.soft_labels
+        augment = self._augment()
+        if self.augmentation == "auto" and (
+            soft is not None
+            or len(labelled.codes) > AUGMENTED_ROWS
+            or not student._learns_from_its_like()
+        ):
+            augment = None
         return Supply(
             stage,
             labelled,
             None if soft is None else soft[rows.present()],
             given.X_unlabeled,
             given.soft_labels_unlabeled,
-            self._augment(),
+            augment,
         )
 
     def _decide(self, student: BaseStudent, recipe: Recipe, supply: Supply) -> Outcome:
-        augmented = supply.augment is not None
         if self.mixing_weight == "per-class":
             temperature = 1.0 if self.temperature is None else self.temperature
+            augmented = supply.sources[0] in self._augmented_sources(supply)
             soft = Candidate(supply.sources[0], 1.0, temperature, augmented)
             outcome = decide_by_class(student, recipe, soft, supply, self.n_jobs)
             weights = np.empty(len(self.classes_))
@@ -98,16 +113,24 @@ class ChosenStudentMixin(OneStudentMixin):
             self.mixing_weight_ = weights
         else:
             # What has seen the labels is not corrected by them.
-            sources = [
-                source
-                for source in supply.sources
-                if not (self.loss_correction and source == IN_SAMPLE)
-            ]
-            candidates = make_candidates(sources, self.temperature, augmented=augmented)
+            unused = {
+                IN_SAMPLE: self.loss_correction,
+                MIXTURE: not student._learns_from_its_like(),
+            }
+            sources = [s for s in supply.sources if not unused.get(s, False)]
+            candidates = make_candidates(
+                sources, self.temperature, augmented=self._augmented_sources(supply)
+            )
             outcome = decide(student, recipe, candidates, supply, self.n_jobs)
             self.mixing_weight_ = outcome.best.mixing_weight
         self.candidates_ = outcome.table
         return outcome
+
+    def _augmented_sources(self, supply: Supply) -> Sequence[str]:
+        """Return the sources that are tried with synthetic rows as well."""
+        if supply.augment is None:
+            return ()
+        return (MIXTURE,) if self.augmentation == "auto" else supply.sources
 
     def _train_chosen(
         self,
@@ -125,7 +148,7 @@ class ChosenStudentMixin(OneStudentMixin):
                 rows.X, rows.y, rows.weight, None, 0.0, 1.0, recipe.class_weight
             )
             return
-        material = supply.everything(best)
+        material = supply.everything(best, recipe)
         self.temperature_ = recipe.temperature(best, material)
         problem, (terms,) = recipe.problems([best], material)
         # Rows that a student would hold out have whispered their labels to the teacher.
@@ -138,7 +161,8 @@ class ChosenStudentMixin(OneStudentMixin):
         """Return what makes synthetic rows of rows: the same ones of the same rows."""
         if self.augmentation is None:
             return None
-        make = munge if self.augmentation == "munge" else self.augmentation
+        by_name = isinstance(self.augmentation, str)
+        make = munge if by_name else self.augmentation
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
 
         def augment(X: InputLike) -> InputLike:
@@ -150,7 +174,7 @@ class ChosenStudentMixin(OneStudentMixin):
 
     def _with_synthetic(self, rows: TrainingRows, given: Given) -> Given:
         """Add synthetic rows, where a mixing weight in numbers has use for them."""
-        augment = self._augment()
+        augment = None if self.augmentation == "auto" else self._augment()
         if augment is None or not self._mixes():
             return given
         present = np.flatnonzero(rows.present())

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 
 from skdistill._choice import (
+    MIXTURE,
     ON_LABELS,
     Candidate,
     Recipe,
+    burden_of_proof,
     choose,
     gains,
 )
 from skdistill._judging import Judgement, judge
 from skdistill._material import Supply
+from skdistill._mixture import fit_mixture_weights
+from skdistill._own_students import own_students
 from skdistill._typing import FloatArray, IntArray
 from skdistill.students._base import BaseStudent
 
@@ -26,6 +30,10 @@ DIVERGED = 1.05
 
 #: Soft labels are the labels if their log-loss is this share of the student's.
 BY_HEART = 0.01
+
+#: A teacher has not helped in a mixture with no larger share than this, nor where it
+#: lowers the log-loss of the frequencies by less: flat probabilities smooth others.
+NO_SHARE, FLAT = 0.05, 0.02
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,18 @@ def decide(
     if not supply.can_choose:
         return undecided(recipe, "auto")
     folds = supply.fold_material()
-    judgement = judge(student, recipe, candidates, folds, n_jobs)
+    plain = [c for c in candidates if c.source != MIXTURE]
+    judgement = judge(student, recipe, plain, folds, n_jobs)
+    mixtures = [c for c in candidates if c.source == MIXTURE]
+    if mixtures:
+        n_epochs = None if judgement.n_epochs is None else judgement.n_epochs[0]
+        own = own_students(
+            student, recipe, supply.folds, supply.judged, n_epochs, n_jobs
+        )
+        folds = supply.mixed(recipe, folds, own)
+        more = judge(student, recipe, mixtures, folds, n_jobs)
+        judgement = judgement.followed_by(more)
+        candidates = [*plain, *mixtures]
     tests = np.concatenate([test for _, test in folds])
     return conclude(recipe, candidates, supply, tests, judgement)
 
@@ -108,7 +127,7 @@ def undecided(recipe: Recipe, mode: str) -> Outcome:
     nothing = Judgement(
         np.zeros((1, 0)), np.zeros((1, 0), bool), np.zeros(0), np.zeros(0, int)
     )
-    return Outcome(ON_LABELS, _table([ON_LABELS], nothing, 0))
+    return Outcome(ON_LABELS, _table([ON_LABELS], nothing, 0, [0.0]))
 
 
 def conclude(
@@ -138,20 +157,26 @@ def conclude(
     Outcome
         What is chosen.
     """
-    best = choose(*gains(judgement.loss, judgement.weight, judgement.fold))
+    gain, error = gains(judgement.loss, judgement.weight, judgement.fold)
+    best = choose(gain, error, burden_of_proof(candidates))
+    codes, teacher = recipe.labelled.codes[tests], supply.teacher_proba()
     report = _Report(
         judgement.loss[0],
-        recipe.teacher_loss(tests, supply.teacher_proba()),
-        recipe.labelled.codes[tests],
+        recipe.teacher_loss(tests, teacher),
+        codes,
         judgement.weight,
         judgement.fold,
         has_seen=supply.given is not None,
     )
-    report.warn(supply.teacher_name, helped=best > 0)
+    shares = [supply.teacher_share(c.source) for c in candidates]
+    helped = shares[best] > NO_SHARE
+    if candidates[best].source == MIXTURE:
+        helped &= _knows_something(codes, teacher, recipe.weight[tests])
+    report.warn(supply.teacher_name, candidates[best], helped=helped)
     found = judgement.n_epochs
     return Outcome(
         candidates[best],
-        _table(candidates, judgement, best),
+        _table(candidates, judgement, best, shares),
         None if found is None else found[best],
     )
 
@@ -167,7 +192,7 @@ class _Report:
     fold: IntArray
     has_seen: bool
 
-    def warn(self, name: str, *, helped: bool) -> None:
+    def warn(self, name: str, best: Candidate, *, helped: bool) -> None:
         """Warn, with the numbers, of a teacher that cannot help."""
         share = self.weight / self.weight.sum()
         chance = _frequency_loss(self.codes, share)
@@ -201,14 +226,30 @@ class _Report:
                 "calibrated teacher, or a smaller student."
             )
         if problem is not None:
-            chosen = "" if helped else " The student has learned from the labels alone."
-            warnings.warn(f"{problem}{chosen}", UserWarning, stacklevel=2)
+            chosen = (
+                " The student has learned from the labels alone."
+                if best == ON_LABELS
+                else " The student has learned from what others like it, on the labels "
+                "alone, say of rows that they have not seen."
+            )
+            told = "" if helped else chosen
+            warnings.warn(f"{problem}{told}", UserWarning, stacklevel=2)
 
     def _is_worse(self) -> bool:
         """Whether the teacher is worse than the student, by two standard errors."""
         losses = np.array([self.student, self.teacher])
         (_, gain), (_, error) = gains(losses, self.weight, self.fold)
         return bool(gain < -2 * error)
+
+
+def _knows_something(codes: IntArray, teacher: FloatArray, weight: FloatArray) -> bool:
+    """Whether a teacher has a part in a mixture by more than by being flat."""
+    share = weight / weight.sum()
+    frequency = np.bincount(codes, weights=share)
+    picked = np.column_stack([teacher[np.arange(len(codes)), codes], frequency[codes]])
+    mixed = -np.log(picked @ fit_mixture_weights(picked, weight)) @ share
+    alone = -np.log(picked[:, 1]) @ share
+    return bool(mixed < (1 - FLAT) * alone)
 
 
 def _frequency_loss(codes: IntArray, share: FloatArray) -> FloatArray:
@@ -219,7 +260,10 @@ def _frequency_loss(codes: IntArray, share: FloatArray) -> FloatArray:
 
 
 def _table(
-    candidates: Sequence[Candidate], judgement: Judgement, best: int
+    candidates: Sequence[Candidate],
+    judgement: Judgement,
+    best: int,
+    teacher_shares: Sequence[float],
 ) -> dict[str, Any]:
     """Lay out one entry a candidate."""
     n = len(candidates)
@@ -238,6 +282,7 @@ def _table(
         "mixing_weight": _column([c.mixing_weight for c in candidates]),
         "temperature": np.array([c.temperature for c in candidates], dtype=object),
         "augmented": np.array([c.augmented for c in candidates]),
+        "teacher_share": np.array(teacher_shares),
         "log_loss": mean(judgement.loss),
         "accuracy": mean(judgement.hit),
         "gain": gain,

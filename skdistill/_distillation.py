@@ -227,13 +227,16 @@ class DistillationClassifier(
         whose gain in log-loss on held-out labels is surest; labels alone win unless
         another's gain exceeds two standard errors, over the rows and over the folds.
         Tried are the weights 0.5 and 1 with each of: out-of-fold soft labels; in-sample
-        ones; and both once more with the rows of `augmentation`. No teacher has seen
-        the labels that its students are judged by, unless it is frozen. A number is
-        taken as it is; so are n_classes numbers, in the order of ``classes_``, which
-        mix class by class. For "per-class" these are estimated from held-out labels,
-        and tried beside one for all classes, 1, and labels alone: for teachers that are
-        right on some classes only. It takes the first source of soft labels that there
-        is.
+        ones; and for an MLPStudent mixtures of the teacher's out-of-fold soft labels
+        with those of networks like it, in the shares that fit the labels best, which
+        are taken unless they lose more than one standard error or another gain is
+        surer. All of them are tried once more with the rows of `augmentation`. No
+        teacher has seen the labels that its students are judged by, unless it is
+        frozen. A number is taken as it is; so are n_classes numbers, in the order of
+        ``classes_``, which mix class by class. For "per-class" these are estimated from
+        held-out labels, and tried beside one for all classes, 1, and labels alone: for
+        teachers that are right on some classes only. It takes the first source of soft
+        labels that there is.
     student_temperature : float or "same", default=1.0
         Temperature S of the student's logits in the soft term. 1 is the form of [1]_;
         "same" is S = T, the form of [3]_. Other values than 1 need a student trained on
@@ -264,11 +267,14 @@ class DistillationClassifier(
         alone is surest is kept, if there is any. For each mixing weight that is tried,
         five folds take 15 fits of the student for the first generation after the
         labels, and 25 and 30 for the next. It takes no weights by class.
-    augmentation : callable, "munge" or None, default=None
+    augmentation : callable, "auto", "munge" or None, default="auto"
         Makes synthetic rows that the teacher, fitted on all rows, labels; they enter
         the soft term as those of `X_unlabeled` do. A function of
         :mod:`skdistill.augmentation`, or any other that is called as
-        ``augmentation(X, random_state=seed)`` and returns rows like those of X.
+        ``augmentation(X, random_state=seed)`` and returns rows like those of X. "auto"
+        is :func:`~skdistill.augmentation.munge` for the mixtures that
+        ``mixing_weight="auto"`` tries for networks, up to 5,000 labelled rows whose
+        soft labels a teacher makes; else it is None.
     cv : int, splitter, iterable, "in-sample" or None, default=None
         How soft labels are made for the rows that the teacher learns from. None is 5
         stratified folds for an unfitted teacher: each row is scored by a teacher that
@@ -304,7 +310,8 @@ class DistillationClassifier(
     candidates_ : dict of ndarray
         With ``mixing_weight="auto"`` or "per-class", one entry a candidate, labels
         alone first: "source" of its soft labels, "mixing_weight", "temperature",
-        whether it is "augmented", its "log_loss" and "accuracy" on held-out labels, its
+        whether it is "augmented", the "teacher_share" in its soft labels (as a mean over
+        the folds), its "log_loss" and "accuracy" on held-out labels, its
         "gain" in log-loss on labels alone, "gain_standard_error", and whether it was
         "chosen". It makes a data frame.
     generations_ : dict of ndarray
@@ -360,7 +367,7 @@ class DistillationClassifier(
             StrOptions({"auto", "per-class"}),
             "array-like",
         ],
-        "augmentation": [StrOptions({"munge"}), callable, None],
+        "augmentation": [StrOptions({"auto", "munge"}), callable, None],
         "loss_correction": ["boolean"],
         "n_generations": [Interval(Integral, 1, None, closed="left"), None],
     }
@@ -376,7 +383,7 @@ class DistillationClassifier(
         class_weight: Any = None,
         loss_correction: bool = False,
         n_generations: int | None = None,
-        augmentation: Any = None,
+        augmentation: Any = "auto",
         cv: Any = None,
         memory: Any = None,
         keep_teacher: bool = False,

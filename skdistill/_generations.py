@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import combinations
 from typing import Any, TypeAlias
 
@@ -25,6 +24,7 @@ from skdistill._choice import (
 )
 from skdistill._folds import Folds
 from skdistill._judging import trained
+from skdistill._nested import rows_outside
 from skdistill._typing import FloatArray, IntArray
 from skdistill.students._base import BaseStudent
 
@@ -72,7 +72,9 @@ def most_generations(folds: Folds, codes: IntArray) -> int:
     """
     found = 0
     for size in range(2, len(folds)):
-        rests = (_rest(folds, some) for some in combinations(range(len(folds)), size))
+        rests = (
+            rows_outside(folds, some) for some in combinations(range(len(folds)), size)
+        )
         if any(len(np.unique(codes[r])) < min(2, len(set(codes))) for r in rests):
             break
         found = size - 1
@@ -177,7 +179,7 @@ class _Nursery:
         self, number: int, left_out: LeftOut, mixing_weights: Sequence[float]
     ) -> list[dict[int, FloatArray]]:
         """Return each chain's probabilities of the rows of the folds left out."""
-        rows = _rest(self.folds, left_out)
+        rows = rows_outside(self.folds, left_out)
         soft: dict[str, FloatArray] = {}
         candidates = [ON_LABELS]
         if number > 0:
@@ -229,12 +231,6 @@ def candidate(mixing_weight: float, temperature: float | str) -> Candidate:
         Chains of different weights have sources of different names.
     """
     return Candidate(f"self {mixing_weight}", mixing_weight, temperature)
-
-
-def _rest(folds: Folds, left_out: Iterable[int]) -> IntArray:
-    """Return the rows that may be learned from without some of the folds."""
-    rows: IntArray = reduce(np.intersect1d, [folds[k][0] for k in left_out])
-    return rows
 
 
 def _gains_on(

@@ -48,6 +48,19 @@ class Judgement:
     proba: FloatArray | None = None
     n_epochs: Sequence[int] | None = None
 
+    def followed_by(self, other: Judgement) -> Judgement:
+        """Return a judgement of these candidates and others, by the same rows."""
+        n_epochs = None
+        if self.n_epochs is not None and other.n_epochs is not None:
+            n_epochs = [*self.n_epochs, *other.n_epochs]
+        return replace(
+            self,
+            loss=np.vstack([self.loss, other.loss]),
+            hit=np.vstack([self.hit, other.hit]),
+            proba=None,
+            n_epochs=n_epochs,
+        )
+
 
 def judge(
     student: BaseStudent,

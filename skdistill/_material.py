@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,19 @@ from sklearn.utils import _safe_indexing
 from skdistill._choice import (
     GIVEN,
     IN_SAMPLE,
+    LABELS,
+    MIXTURE,
     OUT_OF_FOLD,
     Candidate,
     Material,
+    Recipe,
     judged_folds,
 )
 from skdistill._folds import Folds, make_folds
 from skdistill._labelled_rows import LabelledRows
+from skdistill._mixed_material import mixed_material
 from skdistill._nested import FoldProba, enough_to_nest, nested_proba
+from skdistill._own_students import OwnStudents
 from skdistill._scoring import class_proba, is_frozen
 from skdistill._soft_labels import (
     Stage,
@@ -60,9 +65,11 @@ class Supply:
     sources: tuple[str, ...] = field(init=False)
     folds: Folds = field(init=False)
     judged: list[int] = field(init=False)
+    mixed_share: float = field(default=1.0, init=False)
     _scored: list[FoldProba] | None = field(default=None, init=False)
     _teacher: Estimator = field(default=None, init=False)
     _passed: FloatArray | None = field(default=None, init=False)
+    _students: OwnStudents | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._passed = self.given
@@ -70,9 +77,11 @@ class Supply:
             self.given = new_row_proba(self.stage, self.labelled, self.labelled.X)
         cross_fitted = self.given is None and not is_in_sample(self.stage.cv)
         if self.given is not None:
-            self.sources = (GIVEN,)
+            self.sources = (GIVEN, MIXTURE)
+        elif cross_fitted:
+            self.sources = (OUT_OF_FOLD, IN_SAMPLE, MIXTURE)
         else:
-            self.sources = (OUT_OF_FOLD, IN_SAMPLE) if cross_fitted else (IN_SAMPLE,)
+            self.sources = (IN_SAMPLE,)
         self.folds = make_folds(self.stage.cv if cross_fitted else None, self.labelled)
         self.judged = judged_folds(self.folds)
 
@@ -107,6 +116,43 @@ class Supply:
             result.append((Material(train, proba, pool, made), test))
         return result
 
+    def mixed(
+        self,
+        recipe: Recipe,
+        folds: list[tuple[Material, IntArray]],
+        own: OwnStudents,
+    ) -> list[tuple[Material, IntArray]]:
+        """Return the material of folds with mixtures for soft labels.
+
+        What the teacher has in them, as a mean, is then ``mixed_share``.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Has labels and weights.
+        folds : list of (Material, ndarray of shape (n_test,))
+            As from `fold_material`.
+        own : OwnStudents
+            The students that have a part in the mixtures; kept for that of all rows.
+
+        Returns
+        -------
+        list of (Material, ndarray of shape (n_test,))
+            The same folds.
+        """
+        self._students = own
+        result, shares = [], []
+        for k, (material, test) in zip(self.judged, folds, strict=True):
+            mixed, share = mixed_material(recipe, material, self.sources[0], own, k)
+            result.append((mixed, test))
+            shares.append(share)
+        self.mixed_share = float(np.mean(shares))
+        return result
+
+    def teacher_share(self, source: str) -> float:
+        """Return what part of the soft labels of a source is the teacher's."""
+        return {LABELS: 0.0, MIXTURE: self.mixed_share}.get(source, 1.0)
+
     def teacher_proba(self) -> FloatArray:
         """Return the teacher's probabilities of the held-out rows of these folds."""
         tests = [self.folds[k][1] for k in self.judged]
@@ -115,8 +161,15 @@ class Supply:
         assert self._scored is not None
         return np.concatenate([fold.test for fold in self._scored])
 
-    def everything(self, candidate: Candidate) -> Material:
+    def everything(self, candidate: Candidate, recipe: Recipe) -> Material:
         """Return the material of all labelled rows, as far as a candidate needs it."""
+        if candidate.source == MIXTURE:
+            teacher = replace(candidate, source=self.sources[0])
+            material = self.everything(teacher, recipe)
+            assert self._students is not None
+            return mixed_material(
+                recipe, material, teacher.source, self._students, None
+            )[0]
         every = np.arange(len(self.labelled.codes))
         if candidate.source == OUT_OF_FOLD:
             own = self._out_of_fold()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -68,10 +69,10 @@ def enough_to_nest(folds: Folds, codes: IntArray) -> bool:
     bool
         False with fewer than three folds, or if what is left has a single class.
     """
-    pairs = combinations([train for train, _ in folds], 2)
+    pairs = combinations(range(len(folds)), 2)
     return len(folds) >= 3 and all(
-        len(np.unique(codes[np.intersect1d(one, other)])) >= min(2, len(set(codes)))
-        for one, other in pairs
+        len(np.unique(codes[rows_outside(folds, pair)])) >= min(2, len(set(codes)))
+        for pair in pairs
     )
 
 
@@ -146,7 +147,7 @@ def _nested_proba(
         _Job(folds[k][0], (folds[k][1], folds[k][0], *inputs))
         for k, inputs in zip(judged, added, strict=True)
     ]
-    pairs = _pairs(folds, judged) if out_of_fold else {}
+    pairs = pairs_of_folds(folds, judged) if out_of_fold else []
     jobs += [_pair_job(folds, pair) for pair in pairs]
     scored = Parallel(n_jobs=n_jobs)(
         delayed(_fit_and_score)(clone(teacher), X, y, classes, fit_params, job)
@@ -162,16 +163,47 @@ def _nested_proba(
     return result
 
 
-def _pairs(folds: Folds, judged: list[int]) -> list[tuple[int, int]]:
-    """Return the pairs of folds of which one is judged."""
+def pairs_of_folds(folds: Folds, judged: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the pairs of folds of which one is judged.
+
+    Parameters
+    ----------
+    folds : list of (ndarray, ndarray)
+        Training and test rows of each.
+    judged : sequence of int
+        Positions of the folds that students are judged on.
+
+    Returns
+    -------
+    list of (int, int)
+        Pairs of positions, the smaller one first.
+    """
     pairs = combinations(range(len(folds)), 2)
     return [pair for pair in pairs if pair[0] in judged or pair[1] in judged]
 
 
+def rows_outside(folds: Folds, left_out: Iterable[int]) -> IntArray:
+    """Return the rows that may be learned from without some of the folds.
+
+    Parameters
+    ----------
+    folds : list of (ndarray, ndarray)
+        Training and test rows of each.
+    left_out : iterable of int
+        Positions of the folds left out, at least one.
+
+    Returns
+    -------
+    ndarray
+        Sorted positions.
+    """
+    rows: IntArray = reduce(np.intersect1d, [folds[k][0] for k in left_out])
+    return rows
+
+
 def _pair_job(folds: Folds, pair: tuple[int, int]) -> _Job:
     """Fit without two folds, and score the rows of each."""
-    (train, test), (other_train, other_test) = (folds[k] for k in pair)
-    return _Job(np.intersect1d(train, other_train), (test, other_test))
+    return _Job(rows_outside(folds, pair), tuple(folds[k][1] for k in pair))
 
 
 def _assemble(

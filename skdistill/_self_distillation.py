@@ -101,7 +101,7 @@ class SelfDistillationMixin(TeacherStageMixin):
                 "student: each generation would weigh the classes anew."
             )
         unused = [name for name, value in given.items() if value is not None]
-        unused += ["augmentation"] if self.augmentation is not None else []
+        unused += ["augmentation"] if self.augmentation not in (None, "auto") else []
         unused += ["keep_teacher"] if self.keep_teacher else []
         if unused:
             raise ValueError(

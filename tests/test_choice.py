@@ -38,6 +38,7 @@ KEYS = {
     "mixing_weight",
     "temperature",
     "augmented",
+    "teacher_share",
     "log_loss",
     "accuracy",
     "gain",
@@ -239,17 +240,18 @@ def test_folds_to_judge_by():
 
 
 def test_candidates():
-    assert make_candidates(["given"], 1.0, augmented=False) == [
+    assert make_candidates(["given"], 1.0) == [
         Candidate("labels", 0.0),
         Candidate("given", 0.5),
         Candidate("given", 1.0),
     ]
-    found = make_candidates(["out-of-fold", "in-sample"], None, augmented=True)
+    sources = ["out-of-fold", "in-sample"]
+    found = make_candidates(sources, None, augmented=sources)
     assert len(found) == len(set(found)) == 13
     assert {c.temperature for c in found if c.source == "in-sample"} == {1.0}
     assert {c.temperature for c in found if c.source == "out-of-fold"} == {1.0, "auto"}
     assert sum(c.augmented for c in found) == 6
-    assert len(make_candidates(["out-of-fold"], "auto", augmented=False)) == 3
+    assert len(make_candidates(["out-of-fold"], "auto")) == 3
 
 
 # -- what can be read afterwards ----------------------------------------------------
@@ -266,11 +268,19 @@ def test_candidates_can_be_read(student, augmentation):
     ).fit(X, y)
     table = pd.DataFrame(distilled.candidates_)
     assert set(table) == KEYS
-    assert len(table) == (7 if augmentation is None else 13)
+    n_mixtures = 2 * isinstance(student, MLPStudent)
+    n_augmented = 0 if augmentation is None else 6 + n_mixtures // 2
+    assert len(table) == 7 + n_mixtures + n_augmented
     assert table["chosen"].sum() == 1
     chosen = table[table["chosen"]].iloc[0]
     assert distilled.mixing_weight_ == chosen["mixing_weight"]
-    assert chosen["gain"] >= 2 * chosen["gain_standard_error"]
+    burden = -1 if chosen["source"] == "mixture" else 2
+    assert chosen["gain"] >= burden * chosen["gain_standard_error"]
+    plain = table["source"] != "mixture"
+    assert_array_equal(
+        table["teacher_share"][plain], table["source"][plain] != "labels"
+    )
+    assert table["teacher_share"].between(0, 1).all()
     assert_allclose(table["gain"], table["log_loss"][0] - table["log_loss"], atol=1e-12)
 
 
@@ -298,7 +308,7 @@ def test_a_solver_that_stops_early_favours_no_candidate(three_classes):
 def test_labels_alone_are_the_student_without_a_teacher():
     X, y, X_test, _ = noisy(300)
     student = MLPStudent((16,), max_iter=20, random_state=0)
-    distilled = DistillationClassifier(Wrong(), student).fit(X, y)
+    distilled = DistillationClassifier(Wrong(), student, augmentation=None).fit(X, y)
     assert distilled.mixing_weight_ == 0
     alone = clone(student).fit(X, y)
     assert_array_equal(distilled.predict_proba(X_test), alone.predict_proba(X_test))

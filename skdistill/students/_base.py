@@ -263,6 +263,13 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Whether tasks of several folds are best fitted by one call."""
         return False
 
+    def _learns_from_its_like(self) -> bool:
+        """Whether it gains by what other runs of its training say of its rows.
+
+        Students whose training has little chance in it have little to tell each other.
+        """
+        return False
+
     def _check_task(self, X: InputLike, n_classes: int) -> None:
         """Check, before a teacher is fitted, that the student can take the data."""
         self._check_X(X, reset=True)

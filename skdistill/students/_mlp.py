@@ -386,6 +386,9 @@ class MLPStudent(GradientStudent):
     def _joins_folds(self) -> bool:
         return True
 
+    def _learns_from_its_like(self) -> bool:
+        return True
+
     def _n_parameters(self, problem: Problem) -> int:
         layer_sizes = list(self._layer_sizes(problem))
         n_parameters = 0
