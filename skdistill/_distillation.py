@@ -310,10 +310,10 @@ class DistillationClassifier(
     candidates_ : dict of ndarray
         With ``mixing_weight="auto"`` or "per-class", one entry a candidate, labels
         alone first: "source" of its soft labels, "mixing_weight", "temperature",
-        whether it is "augmented", the "teacher_share" in its soft labels (as a mean over
-        the folds), its "log_loss" and "accuracy" on held-out labels, its
-        "gain" in log-loss on labels alone, "gain_standard_error", and whether it was
-        "chosen". It makes a data frame.
+        whether it is "augmented", the "teacher_share" in its soft labels (a mean over
+        the folds), its "log_loss" and "accuracy" on held-out labels, its "gain" in
+        log-loss on labels alone, "gain_standard_error", and whether it was "chosen". It
+        makes a data frame.
     generations_ : dict of ndarray
         With ``teacher="self"``, one entry a generation, labels alone first:
         "generation", its "mixing_weight" and "temperature", "log_loss" and "accuracy"
