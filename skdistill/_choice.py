@@ -390,10 +390,11 @@ def burden_of_proof(candidates: Sequence[Candidate]) -> FloatArray:
     Returns
     -------
     ndarray of shape (n_candidates,)
-        Two; less for mixtures, which lost on none of the tables that this was settled
-        by: they need not prove what a thousand rows cannot show.
+        Two; less for mixtures with synthetic rows, which lost on none of the tables
+        that this was settled by: they need not prove what a thousand rows cannot show.
     """
-    return np.array([EXPECTED if c.source == MIXTURE else SURE for c in candidates])
+    expected = [c.source == MIXTURE and c.augmented for c in candidates]
+    return np.where(expected, EXPECTED, SURE)
 
 
 def judged_folds(folds: Folds) -> list[int]:

@@ -227,16 +227,16 @@ class DistillationClassifier(
         whose gain in log-loss on held-out labels is surest; labels alone win unless
         another's gain exceeds two standard errors, over the rows and over the folds.
         Tried are the weights 0.5 and 1 with each of: out-of-fold soft labels; in-sample
-        ones; and for an MLPStudent mixtures of the teacher's out-of-fold soft labels
-        with those of networks like it, in the shares that fit the labels best, which
-        are taken unless they lose more than one standard error or another gain is
-        surer. All of them are tried once more with the rows of `augmentation`. No
-        teacher has seen the labels that its students are judged by, unless it is
-        frozen. A number is taken as it is; so are n_classes numbers, in the order of
-        ``classes_``, which mix class by class. For "per-class" these are estimated from
-        held-out labels, and tried beside one for all classes, 1, and labels alone: for
-        teachers that are right on some classes only. It takes the first source of soft
-        labels that there is.
+        ones; for an MLPStudent mixtures of the teacher's out-of-fold soft labels with
+        those of networks like it, in the shares that fit the labels best; and these
+        once more with the rows of `augmentation`: such a mixture is taken unless it
+        loses more than one standard error or another gain is surer. No teacher has seen
+        the labels that its students are judged by, unless it is frozen. A number is
+        taken as it is; so are n_classes numbers, in the order of ``classes_``, which
+        mix class by class. For "per-class" these are estimated from held-out labels,
+        and tried beside one for all classes, 1, and labels alone: for teachers that are
+        right on some classes only. It takes the first source of soft labels that there
+        is.
     student_temperature : float or "same", default=1.0
         Temperature S of the student's logits in the soft term. 1 is the form of [1]_;
         "same" is S = T, the form of [3]_. Other values than 1 need a student trained on

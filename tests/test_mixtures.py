@@ -174,7 +174,7 @@ def test_candidates_with_mixtures():
         Candidate("mixture", 1.0),
         Candidate("mixture", 1.0, 1.0, True),
     ]
-    assert_array_equal(burden_of_proof(found), [2] * 5 + [-1] * 3)
+    assert_array_equal(burden_of_proof(found), [2] * 7 + [-1])
 
 
 @pytest.mark.parametrize(
