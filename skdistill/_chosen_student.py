@@ -140,22 +140,36 @@ class ChosenStudentMixin(OneStudentMixin):
         recipe: Recipe,
         supply: Supply,
     ) -> None:
-        best = outcome.best
-        if best == ON_LABELS:
+        self.temperature_ = self._train_as(
+            outcome, outcome.chosen, student, rows, recipe, supply
+        )
+        used = outcome.best != ON_LABELS and supply.asks_teacher
+        if self.keep_teacher and used:
+            self.teacher_ = supply.fitted_teacher()
+
+    def _train_as(
+        self,
+        outcome: Outcome,
+        position: int,
+        student: BaseStudent,
+        rows: TrainingRows,
+        recipe: Recipe,
+        supply: Supply,
+    ) -> float:
+        """Train a student on all rows as a candidate is; return the temperature."""
+        candidate = outcome.candidates[position]
+        if candidate == ON_LABELS:
             # Exactly as without a teacher.
-            self.temperature_ = 1.0
             student._fit_distillation(
                 rows.X, rows.y, rows.weight, None, 0.0, 1.0, recipe.class_weight
             )
-            return
-        material = supply.everything(best, recipe)
-        self.temperature_ = recipe.temperature(best, material)
-        problem, (terms,) = recipe.problems([best], material)
+            return 1.0
+        material = supply.everything(candidate, recipe)
+        problem, (terms,) = recipe.problems([candidate], material)
         # Rows that a student would hold out have whispered their labels to the teacher.
-        problem = replace(problem, terms=terms, n_epochs=outcome.n_epochs)
+        problem = replace(problem, terms=terms, n_epochs=outcome.epochs(position))
         student._fit_problem(problem)
-        if self.keep_teacher and supply.asks_teacher:
-            self.teacher_ = supply.fitted_teacher()
+        return recipe.temperature(candidate, material)
 
     def _augment(self) -> Callable[[InputLike], InputLike] | None:
         """Return what makes synthetic rows of rows: the same ones of the same rows."""

@@ -42,17 +42,40 @@ class Outcome:
 
     Attributes
     ----------
-    best : Candidate
-        The candidate chosen.
+    candidates : sequence of Candidate
+        Labels alone first.
+    chosen : int
+        Position of the candidate chosen.
     table : dict of str to ndarray
         One entry a candidate.
-    n_epochs : int or None
-        For how many epochs it is to be trained; None lets it find out.
+    n_epochs : sequence of int or None
+        For how many epochs each is to be trained; None lets it find out.
     """
 
-    best: Candidate
+    candidates: Sequence[Candidate]
+    chosen: int
     table: dict[str, Any]
-    n_epochs: int | None = None
+    n_epochs: Sequence[int] | None = None
+
+    @property
+    def best(self) -> Candidate:  # numpydoc ignore=RT01
+        """The candidate chosen."""
+        return self.candidates[self.chosen]
+
+    def epochs(self, position: int) -> int | None:
+        """Return for how many epochs a candidate is to be trained, None if it decides.
+
+        Parameters
+        ----------
+        position : int
+            Of the candidate.
+
+        Returns
+        -------
+        int or None
+            Their number.
+        """
+        return None if self.n_epochs is None else self.n_epochs[position]
 
 
 def decide(
@@ -127,7 +150,7 @@ def undecided(recipe: Recipe, mode: str) -> Outcome:
     nothing = Judgement(
         np.zeros((1, 0)), np.zeros((1, 0), bool), np.zeros(0), np.zeros(0, int)
     )
-    return Outcome(ON_LABELS, _table([ON_LABELS], nothing, 0, [0.0]))
+    return Outcome([ON_LABELS], 0, _table([ON_LABELS], nothing, 0, [0.0]))
 
 
 def conclude(
@@ -173,12 +196,8 @@ def conclude(
     if candidates[best].source == MIXTURE:
         helped &= _knows_something(codes, teacher, recipe.weight[tests])
     report.warn(supply.teacher_name, candidates[best], helped=helped)
-    found = judgement.n_epochs
-    return Outcome(
-        candidates[best],
-        _table(candidates, judgement, best, shares),
-        None if found is None else found[best],
-    )
+    table = _table(candidates, judgement, best, shares)
+    return Outcome(candidates, best, table, judgement.n_epochs)
 
 
 @dataclass(frozen=True)
