@@ -69,6 +69,14 @@ def test_data_from_a_file(benchmark, capsys, tmp_path):
     assert "200 x 3 rows" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("benchmark", ["bench_fit"], indirect=True)
+def test_types_are_compared_by_width_and_batch(benchmark, capsys):
+    benchmark.main(["--tiny", "--types"])
+    *_, head, _, row = capsys.readouterr().out.strip().splitlines()
+    assert head.count("batches of") == len(benchmark.BATCH_SIZES)
+    assert all(float(cell) > 0 for cell in row.strip("|").split("|"))
+
+
 FAKE_OMIKUJI = """
 class Model:
     default_hyper_param = staticmethod(dict)

@@ -11,7 +11,8 @@ learning rate of 0.001, no weight decay and no early stopping; MLPStudent withou
 embeddings and averaging, and once more with them, as it comes. Where that differs, it
 is timed with ``dtype="auto"`` too. A step's time is the time of `fit` divided by its
 number of steps. ``--busy`` repeats the comparison while another process keeps all cores
-busy.
+busy. ``--types`` instead tells how many times as fast MLPStudent is with its products
+in bfloat16, by width and size of the batches.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from skdistill.students import MLPStudent
 
 LEARNING_RATE = 1e-3
 BY_HAND = "hand-written loop"
+#: Sizes of batches that ``--types`` compares.
+BATCH_SIZES = (128, 256, 512)
 
 
 class Task:
@@ -295,6 +298,25 @@ def compare(task: Task, repeats: int, product_size: int) -> list[list[Any]]:
     return rows
 
 
+def compare_types(
+    X: Any, y: Any, widths: Sequence[int], epochs: int, repeats: int
+) -> list[list[Any]]:
+    """Return how many times as fast steps in bfloat16 are, a row for each width."""
+    rows = []
+    for width in widths:
+        row: list[Any] = [width]
+        for batch_size in BATCH_SIZES:
+            task = Task(X, y, (width, width), batch_size, epochs)
+            methods = {
+                dtype: partial(fit_student, task, dtype=dtype, **PLAIN)
+                for dtype in ("float32", "bfloat16")
+            }
+            timings = _bench.interleave(methods, repeats)
+            row.append(timings["float32"].median / timings["bfloat16"].median)
+        rows.append(row)
+    return rows
+
+
 def _without_slower_loop(timings: dict[str, Any]) -> dict[str, Any]:
     """Keep the better thread count of the hand-written loop."""
     loops = [name for name in timings if name.startswith(BY_HAND)]
@@ -313,6 +335,7 @@ def load(args: argparse.Namespace, n_samples: int) -> tuple[Any, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = _bench.parser(__doc__)
     parser.add_argument("--busy", action="store_true", help="keep all cores busy")
+    parser.add_argument("--types", action="store_true", help="bfloat16 against float32")
     parser.add_argument(
         "--data", help="an .npz file with X and y, instead of synthetic"
     )
@@ -324,7 +347,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     epochs = args.epochs or _bench.pick(args, 10, 2, 1)
     repeats = _bench.pick(args, 3, 3, 1)
     product_size = _bench.pick(args, 2048, 2048, 256)
-    widths = args.widths or _bench.pick(args, (32, 64, 256, 512), (32, 64, 256), (8,))
+    every = (64, 128, 256, 384, 512) if args.types else (32, 64, 256, 512)
+    widths = args.widths or _bench.pick(args, every, every[:3], (8,))
     X, y = load(args, n_samples)
     load_by = "all cores kept busy by another process" if args.busy else "no load added"
     print(
@@ -332,13 +356,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{load_by}\n"
     )
     fit_student(Task(X[:500], y[:500], (8,), 256, 1))  # loads what is loaded lazily
+    headers = ["method", "width", "µs a step", "x MLPStudent", "accuracy", "log-loss"]
     rows = []
     with _bench.busy_machine(args.busy):
-        for width in widths:
-            batch_size = 512 if width >= 512 else 256
-            task = Task(X, y, (width, width), batch_size, epochs)
-            rows += compare(task, repeats, product_size)
-    headers = ("method", "width", "µs a step", "x MLPStudent", "accuracy", "log-loss")
+        if args.types:
+            headers = ["width", *(f"batches of {size}" for size in BATCH_SIZES)]
+            rows = compare_types(X, y, widths, epochs, repeats)
+        else:
+            for width in widths:
+                batch_size = 512 if width >= 512 else 256
+                task = Task(X, y, (width, width), batch_size, epochs)
+                rows += compare(task, repeats, product_size)
     _bench.print_table(headers, rows)
 
 

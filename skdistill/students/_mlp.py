@@ -115,7 +115,7 @@ class MLPStudent(GradientStudent):
         embeddings, which are in float32 unless this is "float64". "bfloat16" keeps
         parameters in float32 and takes matrix products in bfloat16. "auto" does so on a
         CPU with instructions for it (AVX512-BF16) if two hidden layers in a row have at
-        least 384 units each, where a step was measured to be 1.3 to 1.9 times faster,
+        least 384 units each, where a step was measured to be 1.1 to 1.6 times faster,
         and is "float32" otherwise; so it may give another student on another machine.
         Probabilities differ from those of "float32" by up to 0.03 on average, in
         measurements in which those of another seed differed by 0.02 to 0.07. On CUDA
