@@ -34,7 +34,7 @@ JUDGED_ROWS, JUDGED_FOLDS = 4000, 2
 #: A gain is acted upon if it exceeds this many standard errors,
 SURE = 2.0
 #: or so many where it is what such candidates were found to give on other tables.
-EXPECTED = -1.0
+EXPECTED = -0.5
 
 #: Probabilities are clipped here before the logarithm, as by scikit-learn's log_loss.
 EPS = float(np.finfo(np.float64).eps)

@@ -174,15 +174,15 @@ def test_candidates_with_mixtures():
         Candidate("mixture", 1.0),
         Candidate("mixture", 1.0, 1.0, True),
     ]
-    assert_array_equal(burden_of_proof(found), [2] * 7 + [-1])
+    assert_array_equal(burden_of_proof(found), [2] * 7 + [-0.5])
 
 
 @pytest.mark.parametrize(
     ("gain", "best"),
     [
         ([0, 1.0, 0.5], 2),
-        ([0, 1.0, -0.9], 2),
-        ([0, 1.0, -1.1], 0),
+        ([0, 1.0, -0.4], 2),
+        ([0, 1.0, -0.6], 0),
         ([0, 2.5, 1.5], 1),
         ([0, 2.5, 2.6], 2),
     ],
