@@ -24,6 +24,9 @@ from skdistill.students._problem import Task
 #: Folds that a student has not learned from.
 LeftOut: TypeAlias = frozenset[int]
 
+#: Networks of so many seeds for each set of folds, where rows are few.
+N_SEEDS = 4
+
 #: Students that share work are trained together up to this many numbers of input, of
 #: which each set of rows is a copy.
 NUMBERS_TOGETHER = 2**25
@@ -39,13 +42,13 @@ class OwnStudents:
         What they have learned from.
     folds : list of (ndarray, ndarray)
         Training and test rows of each; the test rows are a partition.
-    without : dict of frozenset of int to student
-        By the folds left out.
+    without : dict of frozenset of int to list of student
+        By the folds left out: students that differ in their seeds.
     """
 
     labelled: LabelledRows
     folds: Folds
-    without: dict[LeftOut, BaseStudent]
+    without: dict[LeftOut, list[BaseStudent]]
 
     def out_of_fold(self, judged: int | None) -> FloatArray:
         r"""Return out-of-fold probabilities of the training rows of a fold.
@@ -73,8 +76,8 @@ class OwnStudents:
         proba = np.empty(shape)
         for k in set(range(len(self.folds))) - apart:
             test = self.folds[k][1]
-            student = self.without[apart | {k}]
-            proba[test] = student.predict_proba(_safe_indexing(self.labelled.X, test))
+            X = _safe_indexing(self.labelled.X, test)
+            proba[test] = _mean_proba(self.without[apart | {k}], X)
         return proba if judged is None else proba[self.folds[judged][0]]
 
     def of_new_rows(self, X: InputLike, judged: int | None) -> FloatArray:
@@ -94,9 +97,12 @@ class OwnStudents:
         """
         apart = frozenset() if judged is None else frozenset([judged])
         others = set(range(len(self.folds))) - apart
-        found = [self.without[apart | {k}].predict_proba(X) for k in others]
-        mean: FloatArray = np.mean(found, axis=0)
-        return mean
+        return _mean_proba([s for k in others for s in self.without[apart | {k}]], X)
+
+
+def _mean_proba(students: Sequence[BaseStudent], X: InputLike) -> FloatArray:
+    mean: FloatArray = np.mean([s.predict_proba(X) for s in students], axis=0)
+    return mean
 
 
 def own_students(
@@ -135,24 +141,24 @@ def own_students(
     left_out = [
         frozenset(some) for some in [*((k,) for k in range(len(folds))), *pairs]
     ]
-
-    params = _seeds(student, len(left_out))
+    n_rows = len(recipe.labelled.codes)
+    n_each = N_SEEDS if student._stops_by_folds(n_rows) else 1
+    seeds = _seeds(student, len(left_out) * n_each)
 
     def work(some: Sequence[int]) -> list[BaseStudent]:
         tasks = []
         for i in some:
-            apart = left_out[i]
-            material = Material(rows_outside(folds, apart), {})
+            material = Material(rows_outside(folds, left_out[i]), {})
             problem, (terms,) = recipe.problems([ON_LABELS], material)
             problem = replace(problem, terms=terms, n_epochs=n_epochs)
-            tasks.append(Task(problem, params[i]))
+            own = seeds[i * n_each : (i + 1) * n_each]
+            tasks += [Task(problem, seed) for seed in own]
         return student._fit_tasks(tasks)
 
     together = 1
     if student._joins_folds():
         row = np.shape(_safe_indexing(recipe.labelled.X, [0]))
-        n_numbers = len(recipe.labelled.codes) * int(np.prod(row))
-        together = max(1, NUMBERS_TOGETHER // n_numbers)
+        together = max(1, NUMBERS_TOGETHER // (n_rows * int(np.prod(row))))
     every = range(len(left_out))
     parts = [every[start : start + together] for start in every[::together]]
     # In threads, which share the filters of warnings: put back here.
@@ -162,7 +168,9 @@ def own_students(
         )
     students = [fitted for part in found for fitted in part]
     return OwnStudents(
-        recipe.labelled, folds, dict(zip(left_out, students, strict=True))
+        recipe.labelled,
+        folds,
+        {a: students[i * n_each : (i + 1) * n_each] for i, a in enumerate(left_out)},
     )
 
 

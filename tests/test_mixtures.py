@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize_scalar
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
@@ -25,7 +26,7 @@ from skdistill._choice import (
 )
 from skdistill._labelled_rows import LabelledRows
 from skdistill._mixed_material import mixed_material
-from skdistill._own_students import own_students
+from skdistill._own_students import N_SEEDS, own_students
 from skdistill.losses import temper_proba
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
 
@@ -85,9 +86,31 @@ def test_networks_trained_together_are_those_trained_alone(
 def test_each_network_has_a_seed_of_its_own(three_classes, folds):
     student = MLPStudent((8,), random_state=3)
     own = own_students(student, problem(*three_classes), folds, [0], 2, None)
-    seeds = {fitted.random_state for fitted in own.without.values()}
-    assert len(seeds) == len(own.without) == 7
+    seeds = {one.random_state for some in own.without.values() for one in some}
+    assert len(own.without) == 7
+    assert len(seeds) == 7 * N_SEEDS
     assert student.random_state == 3
+
+
+def test_networks_of_several_seeds_are_averaged(three_classes, folds):
+    X, y = three_classes
+    student = MLPStudent((8,), random_state=3, dtype="float64")
+    own = own_students(student, problem(X, y), folds, [0], 2, None)
+    train, test = folds[1]
+    both = np.intersect1d(folds[0][0], train)
+    expected = [
+        clone(one).set_params(max_iter=2, early_stopping=False).fit(X[both], y[both])
+        for one in own.without[frozenset([0, 1])]
+    ]
+    mean = np.mean([one.predict_proba(X[test]) for one in expected], axis=0)
+    found = own.out_of_fold(0)[np.searchsorted(folds[0][0], test)]
+    assert_allclose(found, mean, atol=1e-9)
+
+
+def test_of_many_rows_one_network_is_enough(three_classes, folds):
+    student = MLPStudent((8,), random_state=3, n_folds=1, max_iter=2)
+    own = own_students(student, problem(*three_classes), folds, [0], None, None)
+    assert [len(some) for some in own.without.values()] == [1] * 7
 
 
 def test_students_say_probabilities_of_the_labels_where_classes_have_weights(
@@ -228,6 +251,7 @@ def test_networks_gain_by_a_mixture_where_labels_are_noisy(noisy_digits):
     assert gain.mean() > 2 * gain.std() / len(gain) ** 0.5
 
 
+@pytest.mark.filterwarnings("ignore:The teacher:UserWarning")
 def test_what_is_chosen_can_be_trained_again(noisy_digits):
     X, y, X_test, _ = noisy_digits
     settings = {"teacher": GaussianNB(), "student": NETWORK, "random_state": 0}
