@@ -34,7 +34,7 @@ JUDGED_ROWS, JUDGED_FOLDS = 4000, 2
 #: A gain is acted upon if it exceeds this many standard errors,
 SURE = 2.0
 #: or so many where it is what such candidates were found to give on other tables.
-EXPECTED = -0.5
+EXPECTED = 0.5
 
 #: Probabilities are clipped here before the logarithm, as by scikit-learn's log_loss.
 EPS = float(np.finfo(np.float64).eps)
@@ -79,8 +79,8 @@ def make_candidates(
         Sources that there are.
     temperature : float, "auto" or None
         Temperature of the soft labels. None tries 1 and the fitted one; in-sample
-        probabilities stay at 1, as no temperature can be fitted to them, and so do
-        mixtures, whose teacher is at the fitted one.
+        probabilities stay at 1, as no temperature can be fitted to them, and mixtures
+        are at the fitted one.
     augmented : container of str, default=()
         Sources that are tried without and with synthetic rows.
 
@@ -107,7 +107,8 @@ def make_candidates(
 
 def _temperatures(source: str, temperature: float | str | None) -> list[float | str]:
     if source in (IN_SAMPLE, MIXTURE) and temperature in (None, "auto"):
-        return [1.0]
+        # A mean of calibrated probabilities is flatter than they are.
+        return [1.0] if source == IN_SAMPLE else ["auto"]
     return [1.0, "auto"] if temperature is None else [temperature]
 
 
@@ -390,8 +391,8 @@ def burden_of_proof(candidates: Sequence[Candidate]) -> FloatArray:
     Returns
     -------
     ndarray of shape (n_candidates,)
-        Two; less for mixtures with synthetic rows, which lost on none of the tables
-        that this was settled by: they need not prove what a thousand rows cannot show.
+        Two; less for mixtures with synthetic rows, which seldom lost on the tables that
+        this was settled by: they need not prove what a thousand rows cannot show.
     """
     expected = [c.source == MIXTURE and c.augmented for c in candidates]
     return np.where(expected, EXPECTED, SURE)

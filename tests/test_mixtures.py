@@ -193,19 +193,21 @@ def test_no_label_reaches_the_students_that_are_judged_by_it(three_classes, fold
 def test_candidates_with_mixtures():
     found = make_candidates(["out-of-fold", "mixture"], None, augmented=["mixture"])
     assert found[5:] == [
-        Candidate("mixture", 0.5),
-        Candidate("mixture", 1.0),
-        Candidate("mixture", 1.0, 1.0, True),
+        Candidate("mixture", 0.5, "auto"),
+        Candidate("mixture", 1.0, "auto"),
+        Candidate("mixture", 1.0, "auto", True),
     ]
-    assert_array_equal(burden_of_proof(found), [2] * 7 + [-0.5])
+    assert_array_equal(burden_of_proof(found), [2] * 7 + [0.5])
+    given = make_candidates(["mixture"], 3.0, augmented=["mixture"])
+    assert {c.temperature for c in given[1:]} == {3.0}
 
 
 @pytest.mark.parametrize(
     ("gain", "best"),
     [
-        ([0, 1.0, 0.5], 2),
-        ([0, 1.0, -0.4], 2),
-        ([0, 1.0, -0.6], 0),
+        ([0, 1.0, 0.7], 2),
+        ([0, 1.0, 0.6], 2),
+        ([0, 1.0, 0.4], 0),
         ([0, 2.5, 1.5], 1),
         ([0, 2.5, 2.6], 2),
     ],
