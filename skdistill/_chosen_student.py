@@ -86,21 +86,20 @@ class ChosenStudentMixin(OneStudentMixin):
     ) -> Supply:
         stage, labelled = self._open_stage(rows, params)
         soft = given.soft_labels
-        augment = self._augment()
-        if self.augmentation == "auto" and (
-            soft is not None
-            or len(labelled.codes) > AUGMENTED_ROWS
-            or not student._learns_from_its_like()
-        ):
-            augment = None
-        return Supply(
+        supply = Supply(
             stage,
             labelled,
             None if soft is None else soft[rows.present()],
             given.X_unlabeled,
             given.soft_labels_unlabeled,
-            augment,
+            self._augment(),
         )
+        mixes = MIXTURE in supply.sources and student._learns_from_its_like()
+        few = soft is None and len(labelled.codes) <= AUGMENTED_ROWS
+        by_default = self.augmentation == "auto"
+        if by_default and not (self.mixing_weight == "auto" and mixes and few):
+            supply.augment = None
+        return supply
 
     def _decide(self, student: BaseStudent, recipe: Recipe, supply: Supply) -> Outcome:
         if self.mixing_weight == "per-class":

@@ -286,6 +286,20 @@ def test_synthetic_rows_are_for_mixtures_of_few_rows(three_classes, monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore:The teacher is worse:UserWarning")
+@pytest.mark.parametrize(
+    "settings",
+    [{"mixing_weight": "per-class"}, {"mixing_weight": 0.5}, {"cv": "in-sample"}],
+)
+def test_no_synthetic_rows_are_made_that_nothing_uses(
+    three_classes, settings, monkeypatch
+):
+    monkeypatch.setattr(_chosen_student, "munge", None)
+    network = MLPStudent((4,), max_iter=3, random_state=0)
+    model = DistillationClassifier(GaussianNB(), network, random_state=0, **settings)
+    assert model.fit(*three_classes).score(*three_classes) > 0
+
+
+@pytest.mark.filterwarnings("ignore:The teacher is worse:UserWarning")
 def test_passed_soft_labels_are_mixed_without_a_teacher(
     three_classes, soft_labels, fit_log
 ):
