@@ -33,6 +33,8 @@ JUDGED_ROWS, JUDGED_FOLDS = 4000, 2
 
 #: A gain is acted upon if it exceeds this many standard errors,
 SURE = 2.0
+#: so many where another run of the student's training would not change it,
+SETTLED = 1.0
 #: or so many where it is what such candidates were found to give on other tables.
 EXPECTED = 0.5
 
@@ -380,22 +382,28 @@ def choose(
     return int(np.argmax(np.where(sure, gain - standard_error, -np.inf)))
 
 
-def burden_of_proof(candidates: Sequence[Candidate]) -> FloatArray:
+def burden_of_proof(
+    candidates: Sequence[Candidate], *, settled: bool = False
+) -> FloatArray:
     """Return how many standard errors each candidate has to gain on labels alone.
 
     Parameters
     ----------
     candidates : sequence of Candidate
         The candidates.
+    settled : bool, default=False
+        Whether training ends in the one minimum of its objective: what a candidate
+        gains is then no luck of a run, of which held-out rows would not tell.
 
     Returns
     -------
     ndarray of shape (n_candidates,)
-        Two; less for mixtures with synthetic rows, which seldom lost on the tables that
-        this was settled by: they need not prove what a thousand rows cannot show.
+        Two, or one where training is settled; less for mixtures with synthetic rows,
+        which seldom lost on the tables that this was settled by: they need not prove
+        what a thousand rows cannot show.
     """
     expected = [c.source == MIXTURE and c.augmented for c in candidates]
-    return np.where(expected, EXPECTED, SURE)
+    return np.where(expected, EXPECTED, SETTLED if settled else SURE)
 
 
 def judged_folds(folds: Folds) -> list[int]:

@@ -121,7 +121,8 @@ def decide(
         judgement = judgement.followed_by(more)
         candidates = [*plain, *mixtures]
     tests = np.concatenate([test for _, test in folds])
-    return conclude(recipe, candidates, supply, tests, judgement)
+    settled = student._ends_in_one_minimum()
+    return conclude(recipe, candidates, supply, tests, judgement, settled=settled)
 
 
 def undecided(recipe: Recipe, mode: str) -> Outcome:
@@ -159,6 +160,8 @@ def conclude(
     supply: Supply,
     tests: IntArray,
     judgement: Judgement,
+    *,
+    settled: bool = False,
 ) -> Outcome:
     """Take the candidate whose gain is surest; warn of a teacher that cannot help.
 
@@ -174,6 +177,8 @@ def conclude(
         The rows judged by.
     judgement : Judgement
         Of all candidates.
+    settled : bool, default=False
+        As in `burden_of_proof`.
 
     Returns
     -------
@@ -181,7 +186,7 @@ def conclude(
         What is chosen.
     """
     gain, error = gains(judgement.loss, judgement.weight, judgement.fold)
-    best = choose(gain, error, burden_of_proof(candidates))
+    best = choose(gain, error, burden_of_proof(candidates, settled=settled))
     codes, teacher = recipe.labelled.codes[tests], supply.teacher_proba()
     report = _Report(
         judgement.loss[0],

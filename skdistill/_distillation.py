@@ -225,7 +225,8 @@ class DistillationClassifier(
         Weight a of the soft labels, in [0, 1]. "auto" tries several ways to train the
         student, on the labels alone among them, on folds of the rows, and takes the one
         whose gain in log-loss on held-out labels is surest; labels alone win unless
-        another's gain exceeds two standard errors, over the rows and over the folds.
+        another's gain exceeds two standard errors, over the rows and over the folds; or
+        one, where training ends in one minimum: LinearStudent and LogisticRegression.
         Tried are the weights 0.5 and 1 with each of: out-of-fold soft labels; in-sample
         ones; for an MLPStudent mixtures of the teacher's out-of-fold soft labels with
         those of networks like it, in the shares that fit the labels best; and these

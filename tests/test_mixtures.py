@@ -198,6 +198,7 @@ def test_candidates_with_mixtures():
         Candidate("mixture", 1.0, "auto", True),
     ]
     assert_array_equal(burden_of_proof(found), [2] * 7 + [0.5])
+    assert_array_equal(burden_of_proof(found, settled=True), [1] * 7 + [0.5])
     given = make_candidates(["mixture"], 3.0, augmented=["mixture"])
     assert {c.temperature for c in given[1:]} == {3.0}
 

@@ -270,6 +270,10 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         return False
 
+    def _ends_in_one_minimum(self) -> bool:
+        """Whether training finds what no other run of it would find differently."""
+        return False
+
     def _check_task(self, X: InputLike, n_classes: int) -> None:
         """Check, before a teacher is fitted, that the student can take the data."""
         self._check_X(X, reset=True)

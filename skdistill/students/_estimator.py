@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import check_cv
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
@@ -96,6 +97,13 @@ class EstimatorStudent(BaseStudent):
     def _takes_student_temperature(self) -> bool:
         last = _last_step(self.estimator)
         return isinstance(last, BaseStudent) and last._takes_student_temperature()
+
+    def _ends_in_one_minimum(self) -> bool:
+        last = _last_step(self.estimator)
+        if isinstance(last, BaseStudent):
+            return last._ends_in_one_minimum()
+        # LinearStudent's objective.
+        return isinstance(last, LogisticRegression)
 
     def _before_fit(self) -> None:
         _check_estimator(_last_step(self.estimator))

@@ -187,6 +187,9 @@ class LinearStudent(BaseStudent):
         self.n_iter_ = int(result.nit)
         self._end_callbacks(context, problem)
 
+    def _ends_in_one_minimum(self) -> bool:
+        return True
+
     def _takes_pairs(self) -> bool:
         return True
 
