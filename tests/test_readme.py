@@ -62,7 +62,7 @@ def test_blocks_run(tmp_path, monkeypatch):
 def test_table_is_the_demo_s(monkeypatch):
     demo = load_demo()
     monkeypatch.setattr(demo, "cost", lambda model, X: {})
-    rows, searches = demo.run(random_state=0)
+    rows, classifiers = demo.run(random_state=0)
 
     measured = {(row["training labels"], row["model"]): row for row in rows}
     printed = printed_table()
@@ -74,5 +74,6 @@ def test_table_is_the_demo_s(monkeypatch):
                 name,
             )
     # What the README says in words.
-    assert searches["clean"].mixing_weight_ == 0.0
-    assert searches["30 % noise"].mixing_weight_ == 0.5
+    assert classifiers["clean"].mixing_weight_ == 0.0
+    chosen = classifiers["30 % noise"].candidates_["source"]
+    assert chosen[classifiers["30 % noise"].candidates_["chosen"]] == ["mixture"]
