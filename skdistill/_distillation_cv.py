@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import _fit_context
 from sklearn.metrics import check_scoring, get_scorer_names, log_loss, make_scorer
 from sklearn.model_selection import check_cv
-from sklearn.utils._metadata_requests import _raise_for_params, _routing_enabled
+from sklearn.utils._metadata_requests import _raise_for_params
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.parallel import Parallel, delayed
@@ -249,8 +249,8 @@ class DistillationClassifierCV(StudentClassifier):
         y : array-like of shape (n_samples,)
             Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative row weights, for teachers, students and scores; a plain
-            function as `scoring` is not given them.
+            Non-negative row weights, for teachers, students and scores; a warning says
+            if `scoring` does not take them.
         soft_labels : array-like of shape (n_samples, n_classes), default=None
             Class probabilities in the order of the sorted classes, used instead of the
             teacher's.
@@ -304,7 +304,7 @@ class DistillationClassifierCV(StudentClassifier):
         return self
 
     def _scorer(self, classes: NDArray[Any]) -> Any:
-        if self.scoring == "neg_log_loss" and not _routing_enabled():
+        if isinstance(self.scoring, str) and self.scoring == "neg_log_loss":
             # Told the classes, of which a fold may lack a rare one.
             return make_scorer(
                 log_loss,

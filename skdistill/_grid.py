@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
-from sklearn.metrics._scorer import _BaseScorer
 from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils.validation import _check_method_params
@@ -109,9 +110,16 @@ class Grid:
 
     def _score_params(self, routed: dict[str, Any]) -> dict[str, Any]:
         """Return what the scorer takes: as in GridSearchCV, weights without routing."""
-        takes_weight = isinstance(self.scorer, _BaseScorer) and not _routing_enabled()
-        if takes_weight and self.rows.weight is not None:
+        if self.rows.weight is None or _routing_enabled():
+            return routed
+        if _accepts_weight(self.scorer):
             return {"sample_weight": self.rows.weight}
+        warnings.warn(
+            f"scoring={self.scorer} takes no sample_weight: students learn from "
+            "weighted rows, and are chosen by rows that all weigh the same.",
+            UserWarning,
+            stacklevel=2,
+        )
         return routed
 
     def stage(self, train: IntArray) -> tuple[Stage, LabelledRows]:
@@ -294,6 +302,14 @@ class Grid:
         """Return what the objectives of a fold of so many rows take."""
         n_students = len({candidate.key for candidate in self.candidates})
         return 8 * n_students * n_rows * len(self.rows.classes)
+
+
+def _accepts_weight(scorer: Any) -> bool:
+    """Whether a scorer, or a function in its place, takes sample_weight."""
+    accepts = getattr(scorer, "_accept_sample_weight", None)
+    if accepts is not None:
+        return bool(accepts())
+    return "sample_weight" in signature(scorer).parameters
 
 
 def _present(rows: IntArray, labelled: LabelledRows) -> IntArray:

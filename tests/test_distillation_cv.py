@@ -998,6 +998,50 @@ def test_weights_are_routed_to_the_teacher(three_classes):
     assert np.abs(ignored.scores_ - plain.scores_).max() > 1e-4
 
 
+def test_scoring_that_takes_no_weights_is_warned_of(three_classes):
+    """As by GridSearchCV: students are weighted, scores are not."""
+    X, y = three_classes
+    weight = np.random.default_rng(0).uniform(0.1, 3, len(y))
+
+    def hits(y_true, y_pred):
+        return float((y_true == y_pred).mean())
+
+    def of_model(model, X, y):
+        return hits(y, model.predict(X))
+
+    found = []
+    for scoring in (make_scorer(hits), of_model):
+        search = make_search(student=MLP, scoring=scoring)
+        with pytest.warns(UserWarning, match="takes no sample_weight"):
+            found.append(search.fit(X, y, sample_weight=weight).scores_)
+        search.fit(X, y)  # no weights, no warning
+    assert_array_equal(*found)
+
+    def weighted(model, X, y, sample_weight=None):
+        return accuracy_score(y, model.predict(X), sample_weight=sample_weight)
+
+    searches = [
+        make_search(student=MLP, scoring=scoring).fit(X, y, sample_weight=weight)
+        for scoring in (weighted, "accuracy")
+    ]
+    assert_array_equal(searches[0].scores_, searches[1].scores_)
+    assert np.abs(searches[0].scores_ - found[0]).max() > 0
+
+
+@pytest.mark.parametrize("routing", [True, False])
+def test_a_fold_may_lack_a_rare_class(routing, three_classes):
+    X, y = three_classes
+    y = np.where(y == 2, 1, y)
+    y[0] = 2
+    with (
+        sklearn.config_context(enable_metadata_routing=routing),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # of a class of one row
+        scores = make_search(student=MLP, cv=3, teacher_cv=None).fit(X, y).scores_
+    assert np.isfinite(scores).all()
+
+
 # -- errors ------------------------------------------------------------------------
 
 
