@@ -84,8 +84,11 @@ class ChosenStudentMixin(OneStudentMixin):
         given: Given,
         params: dict[str, Any],
     ) -> Supply:
-        stage, labelled = self._open_stage(rows, params)
         soft = given.soft_labels
+        scored = given.X_unlabeled is None or given.soft_labels_unlabeled is not None
+        adds = self.augmentation not in (None, "auto")
+        asked = soft is None or not scored or adds
+        stage, labelled = self._open_stage(rows, params, asked=asked)
         supply = Supply(
             stage,
             labelled,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from skdistill._choice import ON_LABELS, Candidate, Recipe
 from skdistill._decision import Outcome, conclude, undecided
-from skdistill._judging import Judgement, judge
+from skdistill._judging import Judgement, judge, judge_each
 from skdistill._material import Supply
 from skdistill._parabola import class_mixing_weights
 from skdistill._typing import IntArray
@@ -54,19 +54,13 @@ def decide_by_class(
     first = judge(student, recipe, [ON_LABELS, ends], folds, n_jobs, keep_proba=True)
     fold, tests = first.fold, np.concatenate([test for _, test in folds])
     codes = recipe.labelled.codes[tests]
-    second = [
-        judge(student, recipe, _mixed(ends, first, codes, fold != k), [one], n_jobs)
-        for k, one in enumerate(folds)
-    ]
-    judgement = Judgement(
-        np.vstack([first.loss, np.hstack([part.loss for part in second])]),
-        np.vstack([first.hit, np.hstack([part.hit for part in second])]),
-        first.weight,
-        fold,
-    )
+    of_folds = [_mixed(ends, first, codes, fold != k) for k in range(len(folds))]
+    second = judge_each(student, recipe, of_folds, folds, n_jobs)
+    judgement = first.followed_by(second)
     mixed = _mixed(ends, first, codes, np.ones(len(fold), dtype=bool))
     candidates = [ON_LABELS, ends, *mixed]
-    return conclude(recipe, candidates, supply, tests, judgement)
+    settled = student._ends_in_one_minimum()
+    return conclude(recipe, candidates, supply, tests, judgement, settled=settled)
 
 
 def _mixed(

@@ -161,7 +161,7 @@ def conclude(
     tests: IntArray,
     judgement: Judgement,
     *,
-    settled: bool = False,
+    settled: bool,
 ) -> Outcome:
     """Take the candidate whose gain is surest; warn of a teacher that cannot help.
 
@@ -177,7 +177,7 @@ def conclude(
         The rows judged by.
     judgement : Judgement
         Of all candidates.
-    settled : bool, default=False
+    settled : bool
         As in `burden_of_proof`.
 
     Returns
@@ -228,6 +228,8 @@ class _Report:
             f"student on the labels {student:.3g}, of the class frequencies "
             f"{frequencies:.3g}"
         )
+        # Of a frozen teacher, and of soft labels that were passed, it is not known.
+        seen = "" if self.has_seen else ", on labels that it has not seen"
         problem = None
         if self.has_seen and teacher < BY_HEART * student:
             problem = (
@@ -239,14 +241,14 @@ class _Report:
         elif teacher > DIVERGED * frequencies and not helped:
             problem = (
                 "The teacher's probabilities are worse than the class frequencies "
-                f"({numbers}, on labels that it has not seen): it has diverged, or is "
+                f"({numbers}{seen}): it has diverged, or is "
                 "wrong on purpose. Regularise it, stop it earlier, or check that its "
                 "classes are in order."
             )
         elif self._is_worse() and not helped:
             problem = (
                 "The teacher is worse than the student that it is to teach "
-                f"({numbers}, on labels that it has not seen). Use a stronger or a "
+                f"({numbers}{seen}). Use a stronger or a "
                 "calibrated teacher, or a smaller student."
             )
         if problem is not None:

@@ -280,8 +280,10 @@ class DistillationClassifier(
         How soft labels are made for the rows that the teacher learns from. None is 5
         stratified folds for an unfitted teacher: each row is scored by a teacher that
         has not seen it. "in-sample" fits the teacher once and lets it score its own
-        training rows, where it is over-confident. A frozen teacher is never refitted
-        and ignores this.
+        training rows, where it is over-confident. A frozen teacher is never refitted.
+        ``mixing_weight="auto"`` and "per-class" judge students on the same folds,
+        whoever made the soft labels: where rows belong together, such as those of a
+        person, let them be in one fold.
     memory : str, joblib.Memory or None, default=None
         Cache of the soft-label stage, keyed by teacher, data and folds, so that a
         grid search fits each teacher once a fold and not once a candidate. A teacher

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
-from sklearn.utils.validation import _num_samples
 
 from skdistill._labelled_rows import LabelledRows
 from skdistill._typing import IntArray
@@ -20,7 +19,7 @@ DEFAULT_FOLDS = 5
 Folds: TypeAlias = list[tuple[IntArray, IntArray]]
 
 
-def make_folds(cv: Any, rows: LabelledRows) -> Folds:
+def make_folds(cv: Any, rows: LabelledRows, *, cross_fitted: bool = True) -> Folds:
     """Split the rows so that each is scored exactly once.
 
     Parameters
@@ -29,11 +28,14 @@ def make_folds(cv: Any, rows: LabelledRows) -> Folds:
         None stands for 5 stratified folds, fewer where the rows are fewer.
     rows : LabelledRows
         The rows.
+    cross_fitted : bool, default=True
+        Whether a teacher is to learn from the folds, too, and not only students.
 
     Returns
     -------
     list of (ndarray, ndarray)
-        Training and test rows of each fold.
+        Training and test rows of each fold; none, where no teacher is to learn, if no
+        class has two rows.
 
     Raises
     ------
@@ -41,9 +43,19 @@ def make_folds(cv: Any, rows: LabelledRows) -> Folds:
         If `cv` is a number of folds and a class has a single row, which no fold could
         both learn and score, or if the test folds do not partition the rows.
     """
-    _check_rare_classes(cv, rows)
+    if cross_fitted:
+        _check_rare_classes(cv, rows)
     if cv is None:
-        cv = StratifiedKFold(_default_folds(rows))
+        n_folds = min(DEFAULT_FOLDS, int(np.bincount(rows.codes).max()))
+        if n_folds < 2:
+            if not cross_fitted:
+                return []
+            raise ValueError(
+                f"The teacher cannot be cross-fitted on n_samples={len(rows.codes)} "
+                "rows in which no class has two. Pass soft_labels, a frozen teacher or "
+                "cv='in-sample'."
+            )
+        cv = StratifiedKFold(n_folds)
     elif isinstance(cv, PredefinedSplit):
         cv = _present_folds(cv.split(), rows.position)
     elif not hasattr(cv, "split") and np.iterable(cv):
@@ -84,18 +96,6 @@ def _present_folds(folds: Iterable[Any], position: IntArray) -> Folds:
         if (test >= 0).any():
             translated.append((train[train >= 0], test[test >= 0]))
     return translated
-
-
-def _default_folds(rows: LabelledRows) -> int:
-    """Return the number of folds of cv=None: some class must have as many rows."""
-    largest = int(np.bincount(rows.codes).max())
-    if largest < 2:
-        raise ValueError(
-            f"The teacher cannot be cross-fitted on n_samples={_num_samples(rows.X)} "
-            "rows in which no class has two. Pass soft_labels, a frozen teacher or "
-            "cv='in-sample'."
-        )
-    return min(DEFAULT_FOLDS, largest)
 
 
 def _check_rare_classes(cv: Any, rows: LabelledRows) -> None:

@@ -54,7 +54,7 @@ class Generation:
     teaching: FloatArray | None
 
 
-def most_generations(folds: Folds, codes: IntArray) -> int:
+def most_generations(folds: Folds, codes: IntArray, wanted: int) -> int:
     """Return how many generations can follow the first one.
 
     Parameters
@@ -63,15 +63,17 @@ def most_generations(folds: Folds, codes: IntArray) -> int:
         Training and test rows of each.
     codes : ndarray of shape (n_samples,)
         Class positions.
+    wanted : int
+        More than these are not asked for: there are very many sets of many folds.
 
     Returns
     -------
     int
-        For generation k, students are needed that have not seen k + 1 of the folds; of
-        what is left they need two classes, unless there is one only.
+        At most `wanted`. For generation k, students are needed that have not seen k + 1
+        of the folds; of what is left they need two classes, unless there is one only.
     """
     found = 0
-    for size in range(2, len(folds)):
+    for size in range(2, min(len(folds), wanted + 2)):
         rests = (
             rows_outside(folds, some) for some in combinations(range(len(folds)), size)
         )

@@ -96,12 +96,47 @@ def judge(
     Judgement
         The folds' rows one after the other.
     """
+    of_folds = [candidates] * len(folds)
+    return judge_each(student, recipe, of_folds, folds, n_jobs, keep_proba=keep_proba)
+
+
+def judge_each(
+    student: BaseStudent,
+    recipe: Recipe,
+    candidates: Sequence[Sequence[Candidate]],
+    folds: Sequence[tuple[Material, IntArray]],
+    n_jobs: int | None,
+    *,
+    keep_proba: bool = False,
+) -> Judgement:
+    """Do as `judge`, for candidates that differ from fold to fold.
+
+    Parameters
+    ----------
+    student : student
+        Unfitted.
+    recipe : Recipe
+        Makes the problems.
+    candidates : sequence of sequence of Candidate
+        What to try on each fold; those in one place are one candidate.
+    folds : sequence of (Material, ndarray of shape (n_test,))
+        What to learn from, and the rows to judge by.
+    n_jobs : int or None
+        Folds worked on at the same time, in threads.
+    keep_proba : bool, default=False
+        Whether the judgement holds the probabilities.
+
+    Returns
+    -------
+    Judgement
+        The folds' rows one after the other.
+    """
     n_epochs = None
-    if len(folds) > 1 and student._stops_by_folds(len(recipe.labelled.codes)):
+    if student._stops_by_folds(len(recipe.labelled.codes)):
         n_epochs = best_epochs(student, recipe, candidates, folds, n_jobs)
 
-    def work(material: Material, test: IntArray) -> tuple[Any, Any, Any]:
-        students = trained(student, recipe, candidates, material, n_epochs)
+    def work(some: Sequence[Candidate], material: Material, test: IntArray) -> Any:
+        students = trained(student, recipe, some, material, n_epochs)
         X = _safe_indexing(recipe.labelled.X, test)
         codes = recipe.labelled.codes[test]
         proba = [s.predict_proba(X) for s in students]
@@ -109,7 +144,8 @@ def judge(
         hit = np.array([p.argmax(axis=1) == codes for p in proba])
         return loss, hit, np.array(proba) if keep_proba else None
 
-    losses, hits, probas = zip(*_of_folds(work, folds, n_jobs), strict=True)
+    found = _of_folds(work, candidates, folds, n_jobs)
+    losses, hits, probas = zip(*found, strict=True)
     tests = [test for _, test in folds]
     fold = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
     weight = recipe.judged_weight(np.concatenate(tests))
@@ -119,6 +155,7 @@ def judge(
 
 def _of_folds(
     work: Callable[..., Any],
+    candidates: Sequence[Sequence[Candidate]],
     folds: Sequence[tuple[Material, IntArray]],
     n_jobs: int | None,
 ) -> list[Any]:
@@ -127,14 +164,17 @@ def _of_folds(
     with warnings.catch_warnings():
         found: list[Any] = Parallel(
             n_jobs=effective_n_jobs(n_jobs), require="sharedmem"
-        )(delayed(work)(material, test) for material, test in folds)
+        )(
+            delayed(work)(some, material, test)
+            for some, (material, test) in zip(candidates, folds, strict=True)
+        )
     return found
 
 
 def best_epochs(
     student: BaseStudent,
     recipe: Recipe,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Sequence[Candidate]],
     folds: Sequence[tuple[Material, IntArray]],
     n_jobs: int | None,
 ) -> list[int]:
@@ -150,8 +190,8 @@ def best_epochs(
         Unfitted; a network.
     recipe : Recipe
         Makes the problems.
-    candidates : sequence of Candidate
-        What to try.
+    candidates : sequence of sequence of Candidate
+        What to try on each fold; those in one place are one candidate.
     folds : sequence of (Material, ndarray of shape (n_test,))
         What to learn from, and the rows to judge by.
     n_jobs : int or None
@@ -163,9 +203,11 @@ def best_epochs(
         Numbers of epochs.
     """
 
-    def work(material: Material, test: IntArray) -> list[FloatArray]:
+    def work(
+        some: Sequence[Candidate], material: Material, test: IntArray
+    ) -> list[FloatArray]:
         scores: dict[Candidate, FloatArray] = {}
-        for group in _groups(recipe, candidates, material):
+        for group in _groups(recipe, list(dict.fromkeys(some)), material):
             problem, terms = recipe.problems(group, material)
             n_rows = len(problem.codes)
             problem = _with_rows(problem, recipe, test)
@@ -179,9 +221,9 @@ def best_epochs(
                 candidate: one.validation_scores_
                 for candidate, one in zip(group, fitted, strict=True)
             }
-        return [scores[candidate] for candidate in candidates]
+        return [scores[candidate] for candidate in some]
 
-    found = _of_folds(work, folds, n_jobs)
+    found = _of_folds(work, candidates, folds, n_jobs)
     weights = [recipe.judged_weight(test).sum() for _, test in folds]
     result = []
     for scores in zip(*found, strict=True):

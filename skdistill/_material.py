@@ -25,13 +25,18 @@ from skdistill._labelled_rows import LabelledRows
 from skdistill._mixed_material import mixed_material
 from skdistill._nested import FoldProba, enough_to_nest, nested_proba
 from skdistill._own_students import OwnStudents
-from skdistill._scoring import class_proba, is_frozen
+from skdistill._scoring import (
+    class_proba,
+    estimator_name,
+    is_frozen,
+    warn_unknown_classes,
+)
 from skdistill._soft_labels import (
     Stage,
+    cross_fitted_proba,
     fitted_teacher,
     is_in_sample,
     new_row_proba,
-    own_row_proba,
 )
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 
@@ -82,7 +87,8 @@ class Supply:
             self.sources = (OUT_OF_FOLD, IN_SAMPLE, MIXTURE)
         else:
             self.sources = (IN_SAMPLE,)
-        self.folds = make_folds(self.stage.cv if cross_fitted else None, self.labelled)
+        cv = None if is_in_sample(self.stage.cv) else self.stage.cv
+        self.folds = make_folds(cv, self.labelled, cross_fitted=cross_fitted)
         self.judged = judged_folds(self.folds)
 
     @property
@@ -93,8 +99,9 @@ class Supply:
     @property
     def teacher_name(self) -> str:
         """What the soft labels are called in messages."""
-        given = self._passed is not None
-        return "soft_labels" if given else type(self.stage.teacher).__name__
+        if self._passed is not None:
+            return "soft_labels"
+        return estimator_name(self.stage.teacher)
 
     @property
     def asks_teacher(self) -> bool:
@@ -217,6 +224,8 @@ class Supply:
         )
         if self.given is None:
             self._scored = found
+            missing = sorted({c for fold in found for c in fold.missing})
+            warn_unknown_classes(missing, self.labelled.classes, self.teacher_name)
         return [list(fold.added) for fold in found]
 
     def _own(self, train: IntArray, scored: FoldProba | None) -> dict[str, FloatArray]:
@@ -242,9 +251,11 @@ class Supply:
 
     def _out_of_fold(self) -> FloatArray:
         assert self._scored is not None
-        if len(self.judged) < len(self.folds):
-            return own_row_proba(self.stage, self.labelled)
-        proba = np.empty((len(self.labelled.codes), len(self.labelled.classes)))
+        shape = len(self.labelled.codes), len(self.labelled.classes)
+        proba: FloatArray = np.empty(shape)
+        others = [fold for k, fold in enumerate(self.folds) if k not in self.judged]
+        if others:
+            proba = cross_fitted_proba(self.stage, self.labelled, others)
         for k, fold in zip(self.judged, self._scored, strict=True):
             proba[self.folds[k][1]] = fold.test
         return proba

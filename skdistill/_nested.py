@@ -38,12 +38,15 @@ class FoldProba:
         that the row is in.
     added : tuple of ndarray of shape (n_added, n_classes)
         Of rows without labels, by the teacher of `in_sample`.
+    missing : tuple of int
+        Positions of the classes that this teacher does not know.
     """
 
     test: FloatArray
     in_sample: FloatArray
     out_of_fold: FloatArray | None
     added: tuple[FloatArray, ...]
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,13 +156,16 @@ def _nested_proba(
         delayed(_fit_and_score)(clone(teacher), X, y, classes, fit_params, job)
         for job in jobs
     )
-    of_pair = dict(zip(pairs, scored[len(judged) :], strict=True))
+    of_pair = {
+        pair: proba
+        for pair, (proba, _) in zip(pairs, scored[len(judged) :], strict=True)
+    }
     result = []
-    for k, (test, in_sample, *rest) in zip(judged, scored, strict=False):
+    for k, ((test, in_sample, *rest), missing) in zip(judged, scored, strict=False):
         inner = None
         if out_of_fold:
             inner = _assemble(folds, k, of_pair, len(y), len(classes))
-        result.append(FoldProba(test, in_sample, inner, tuple(rest)))
+        result.append(FoldProba(test, in_sample, inner, tuple(rest), missing))
     return result
 
 
@@ -229,19 +235,26 @@ def _fit_and_score(
     classes: NDArray[Any],
     fit_params: dict[str, Any],
     job: _Job,
-) -> list[FloatArray]:
-    """Fit a teacher to some rows; score others, or inputs of their own."""
+) -> tuple[list[FloatArray], tuple[int, ...]]:
+    """Fit a teacher to some rows; score others, or inputs of their own.
+
+    Also return the classes that it does not know.
+    """
     params = _check_method_params(X, params=fit_params, indices=job.train)
     fit_teacher(teacher, _safe_indexing(X, job.train), y[job.train], params)
     # A class that is missing here has probability 0, as in the folds themselves.
-    return [
-        class_proba(
-            teacher,
-            _safe_indexing(X, block) if _is_rows(block) else block,
-            classes,
-        )[0]
-        for block in job.blocks
-    ]
+    probas, missing = zip(
+        *(
+            class_proba(
+                teacher,
+                _safe_indexing(X, block) if _is_rows(block) else block,
+                classes,
+            )
+            for block in job.blocks
+        ),
+        strict=True,
+    )
+    return list(probas), tuple(missing[0])
 
 
 def _is_rows(block: Any) -> bool:

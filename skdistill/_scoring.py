@@ -166,7 +166,7 @@ def class_proba(
     ValueError
         If the teacher knows other classes, or returns no probabilities.
     """
-    name = f"teacher {_name(teacher)}"
+    name = f"teacher {estimator_name(teacher)}"
     known = _known_classes(teacher, name)
     position = {label: i for i, label in enumerate(classes.tolist())}
     unknown = [label for label in known.tolist() if label not in position]
@@ -187,7 +187,19 @@ def class_proba(
     return proba, sorted(set(range(len(classes))) - set(columns))
 
 
-def _name(teacher: Estimator) -> str:
+def estimator_name(teacher: Estimator) -> str:
+    """Return the name of a teacher's class, that of the estimator if it is frozen.
+
+    Parameters
+    ----------
+    teacher : estimator
+        Any teacher.
+
+    Returns
+    -------
+    str
+        The name.
+    """
     inner = teacher.estimator if isinstance(teacher, FrozenEstimator) else teacher
     return type(inner).__name__
 

@@ -172,8 +172,9 @@ class SelfDistillationMixin(TeacherStageMixin):
 
     def _most_generations(self, folds: Folds, codes: IntArray) -> int:
         """Return how many generations to try after the first one."""
-        most = most_generations(folds, codes)
-        if self.n_generations is not None and self.n_generations > most:
+        wanted = self.n_generations or DEFAULT_GENERATIONS
+        most = most_generations(folds, codes, wanted)
+        if self.n_generations is not None and wanted > most:
             raise ValueError(
                 f"n_generations={self.n_generations} needs students that have not "
                 f"seen {self.n_generations + 1} folds at a time; the {len(folds)} "
@@ -188,8 +189,7 @@ class SelfDistillationMixin(TeacherStageMixin):
                 UserWarning,
                 stacklevel=2,
             )
-        wanted = self.n_generations
-        return min(DEFAULT_GENERATIONS, most) if wanted is None else wanted
+        return most
 
     def _train_generation(
         self,

@@ -47,8 +47,8 @@ class Stage:
 
     Attributes
     ----------
-    teacher : estimator
-        Resolved teacher.
+    teacher : estimator or None
+        Resolved teacher; None where no teacher is asked.
     cv : int, splitter, iterable, "in-sample" or None
         How its own training rows are scored.
     memory : Memory, str or None
@@ -57,7 +57,7 @@ class Stage:
         Folds fitted at the same time.
     """
 
-    teacher: Estimator
+    teacher: Estimator | None
     cv: Any
     memory: Any
     n_jobs: int | None
@@ -136,21 +136,26 @@ class TeacherStageMixin:
             )
 
     def _routed(
-        self, teacher: Estimator, rows: TrainingRows, params: dict[str, Any]
+        self, teacher: Estimator | None, rows: TrainingRows, params: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
         """Return the arguments of the teacher's fit and of each splitter's split."""
+        fitted = teacher is not None and not is_frozen(teacher)
         if not _routing_enabled():
-            return defaultdict(dict, teacher=weight_params(teacher, rows.weight))
-        weight = None if is_frozen(teacher) else rows.weight
+            asks = {} if teacher is None else weight_params(teacher, rows.weight)
+            return defaultdict(dict, teacher=asks)
+        weight = rows.weight if fitted else None
         routed = process_routing(self, "fit", sample_weight=weight, **params)
         called = defaultdict(lambda: "split", teacher="fit", scorer="score")
         return {name: dict(methods[called[name]]) for name, methods in routed.items()}
 
     def _open_stage(
-        self, rows: TrainingRows, params: dict[str, Any]
+        self, rows: TrainingRows, params: dict[str, Any], *, asked: bool = True
     ) -> tuple[Stage, LabelledRows]:
-        """Return the stage and the rows that its teacher learns from."""
-        teacher = self._resolved_teacher()
+        """Return the stage and the rows that its teacher learns from.
+
+        Without a teacher, where it is not asked: all soft labels are there.
+        """
+        teacher = self._resolved_teacher() if asked else None
         routed = self._routed(teacher, rows, params)
         stage = Stage(teacher, self.cv, self.memory, self.n_jobs)
         return stage, rows.labelled(routed["teacher"], routed["splitter"])
@@ -268,7 +273,26 @@ def own_row_proba(stage: Stage, rows: LabelledRows) -> FloatArray:
     """
     if is_frozen(stage.teacher) or is_in_sample(stage.cv):
         return new_row_proba(stage, rows, rows.X)
-    folds = make_folds(stage.cv, rows)
+    return cross_fitted_proba(stage, rows, make_folds(stage.cv, rows))
+
+
+def cross_fitted_proba(stage: Stage, rows: LabelledRows, folds: Folds) -> FloatArray:
+    """Score the test rows of folds by teachers that are fitted to their other rows.
+
+    Parameters
+    ----------
+    stage : Stage
+        With a teacher that is not frozen.
+    rows : LabelledRows
+        The rows.
+    folds : list of (ndarray, ndarray)
+        Training and test rows of each.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_classes)
+        Probabilities; zeros for rows that are in no test fold.
+    """
     cross_fit = check_memory(stage.memory).cache(_cross_fit, ignore=["n_jobs"])
     proba, missing = cross_fit(
         clone(stage.teacher),
@@ -399,7 +423,7 @@ def _cross_fit(
         delayed(_fit_fold)(clone(teacher), X, y, classes, fit_params, train, test)
         for train, test in folds
     )
-    proba = np.empty((len(y), len(classes)))
+    proba = np.zeros((len(y), len(classes)))
     missing: set[int] = set()
     for (_, test), (fold_proba, fold_missing) in zip(folds, scored, strict=True):
         proba[test] = fold_proba

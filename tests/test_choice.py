@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import choice as reference
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -12,8 +13,14 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    PredefinedSplit,
+    StratifiedKFold,
+)
 from sklearn.naive_bayes import BernoulliNB, GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -520,6 +527,110 @@ def test_a_good_teacher_is_used_and_nothing_is_said():
     alone = clone(student).fit(X, y)
     gain = loss(alone, X_test, y_test) - loss(distilled, X_test, y_test)
     assert gain.mean() > 2 * gain.std() / len(gain) ** 0.5
+
+
+def grouped(seed=0):
+    """Rows in groups of five near copies with one label; their probabilities; folds."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(60, 4))
+    proba = 1 / (1 + np.exp(-2 * centres[:, 0]))
+    y = np.repeat(rng.random(60) < proba, 5).astype(int)
+    X = np.repeat(centres, 5, axis=0) + 1e-3 * rng.normal(size=(300, 4))
+    p = np.repeat(proba, 5)
+    split = PredefinedSplit(np.repeat(np.arange(60) % 5, 5))
+    return X, y, np.column_stack([1 - p, p]), split
+
+
+def frozen_model(X, y):
+    return FrozenEstimator(LogisticRegression().fit(X, y))
+
+
+@pytest.mark.parametrize("how", ["given", "frozen", "per-class", "unfitted"])
+def test_students_are_judged_on_the_folds_of_cv(how):
+    """Whoever made the soft labels: copies of a row would tell its label."""
+    X, y, proba, split = grouped()
+    teacher, params = LogisticRegression(), {"soft_labels": proba}
+    if how in ("frozen", "unfitted"):
+        params = {}
+    if how == "frozen":
+        teacher = frozen_model(X, y)
+    tree = DecisionTreeClassifier(random_state=0)
+    weight = "per-class" if how == "per-class" else "auto"
+    distilled = DistillationClassifier(
+        teacher, tree, cv=split, mixing_weight=weight
+    ).fit(X, y, **params)
+    losses = []
+    for train, test in split.split():
+        alone = clone(tree).fit(X[train], y[train])
+        losses.append(loss(alone, X[test], y[test]))
+    held_out = np.concatenate(losses).mean()
+    assert_allclose(distilled.candidates_["log_loss"][0], held_out)
+    assert held_out > 5  # a whole tree, sure of labels that it has not seen
+    assert np.any(distilled.mixing_weight_ > 0)
+
+
+def test_given_soft_labels_need_no_teacher():
+    """None is resolved, weighted, routed or warned of."""
+    X, y, proba, _ = grouped()
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    fitted = [
+        DistillationClassifier(teacher, LinearStudent())
+        .fit(X, y, sample_weight=weight, soft_labels=proba)
+        .predict_proba(X)
+        for teacher in (None, "nothing that could be one", KNeighborsClassifier())
+    ]
+    assert_array_equal(fitted[0], fitted[1])
+    assert_array_equal(fitted[0], fitted[2])
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = DistillationClassifier(GaussianNB(), LinearStudent())
+        routed.fit(X, y, sample_weight=weight, soft_labels=proba)
+    assert_array_equal(fitted[0], routed.predict_proba(X))
+
+
+@pytest.mark.parametrize("how", ["given", "frozen", "in-sample"])
+def test_two_rows_are_no_fault_of_a_teacher_that_is_not_cross_fitted(how):
+    X, y = np.array([[0.0], [1.0]]), np.array([0, 1])
+    teacher = frozen_model(X, y) if how == "frozen" else LogisticRegression()
+    params = {"soft_labels": [[0.8, 0.2], [0.2, 0.8]]} if how == "given" else {}
+    cv = "in-sample" if how == "in-sample" else None
+    model = DistillationClassifier(teacher, LinearStudent(), cv=cv)
+    with pytest.warns(UserWarning, match="cannot choose by 2 rows"):
+        model.fit(X, y, **params)
+    assert model.mixing_weight_ == 0
+
+
+def test_folds_where_not_all_are_judged(fit_log, monkeypatch):
+    """They may be a generator: asked for once. No teacher is fitted to a fold twice."""
+    monkeypatch.setattr("skdistill._choice.JUDGED_ROWS", 60)
+    monkeypatch.setattr("skdistill._decision.choose", lambda *_: 1)
+    X, y, *_ = noisy(200)
+    folds = list(StratifiedKFold(5).split(X, y))
+    model = DistillationClassifier(LoggedTeacher(fit_log), TREE, cv=iter(folds))
+    model.fit(X, y)
+    assert model.candidates_["source"][1] == "out-of-fold"
+    # Two judged folds, seven pairs with one of these; the other three folds.
+    assert n_fits(fit_log) == 2 + 7 + 3
+    fixed = DistillationClassifier(
+        LoggedTeacher(fit_log), TREE, cv=folds, mixing_weight=0.5
+    ).fit(X, y)
+    assert_allclose(model.predict_proba(X), fixed.predict_proba(X), rtol=1e-12)
+
+
+def test_a_class_that_a_fold_has_alone_is_named(three_classes):
+    X, y = three_classes
+    split = PredefinedSplit(np.where(y == 2, 0, np.arange(len(y)) % 5))
+    model = DistillationClassifier(GaussianNB(), LinearStudent(), cv=split)
+    match = r"GaussianNB was not fitted on the classes \[2\]"
+    with pytest.warns(UserWarning, match=match):
+        model.fit(X, y)
+
+
+def test_nobody_knows_what_a_frozen_teacher_has_seen():
+    X, y, *_ = noisy(200)
+    teacher = FrozenEstimator(Wrong("inverted").fit(X, y))
+    with pytest.warns(UserWarning, match="log-loss of Wrong") as caught:
+        DistillationClassifier(teacher, LinearStudent()).fit(X, y)
+    assert "has not seen" not in str(caught[0].message)
 
 
 def test_too_few_rows_to_choose():

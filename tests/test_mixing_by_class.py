@@ -15,6 +15,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
 
 from skdistill import DistillationClassifier
+from skdistill import _judging as judging
 from skdistill._choice import Candidate, Material, Recipe
 from skdistill._labelled_rows import LabelledRows
 from skdistill._parabola import (
@@ -395,6 +396,31 @@ def test_what_is_chosen_is_trained_as_its_weights_are(temperature, three_classes
     student = LinearStudent()._fit_problem(replace(problem, terms=terms))
     assert len(problem.y) == len(y) + 10
     assert_allclose(fixed.predict_proba(X), student.predict_proba(X), atol=1e-8)
+
+
+def test_networks_are_judged_and_trained_by_one_number_of_epochs(
+    three_classes, monkeypatch
+):
+    """All candidates alike: whoever stopped by rows of its own would be handicapped."""
+    X, y = three_classes
+    seen = []
+    trained = judging.trained
+
+    def spy(student, recipe, candidates, material, n_epochs=None):
+        seen.append((len(candidates), n_epochs))
+        return trained(student, recipe, candidates, material, n_epochs)
+
+    monkeypatch.setattr(judging, "trained", spy)
+    network = MLPStudent((8,), max_iter=12, random_state=0)
+    model = DistillationClassifier(GaussianNB(), network, mixing_weight="per-class")
+    model.fit(X, y)
+    assert [n for n, _ in seen] == [2] * 5 + [2] * 5
+    ends, mixed = (epochs for _, epochs in seen[4:6])
+    assert all(1 <= n <= 12 for n in (*ends, *mixed))
+    assert all(epochs in (ends, mixed) for _, epochs in seen)
+    chosen = int(model.candidates_["chosen"].argmax())
+    if chosen > 0:
+        assert model.student_.n_iter_ == [*ends, *mixed][chosen]
 
 
 def test_too_few_rows_to_choose():

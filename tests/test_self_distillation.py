@@ -234,10 +234,17 @@ def test_how_many_generations_folds_allow():
     _, y = noisy_labels(100)
     for n_folds in (2, 3, 5, 6):
         folds = list(KFold(n_folds).split(y))
-        assert most_generations(folds, y) == n_folds - 2
+        assert most_generations(folds, y, 9) == n_folds - 2
+        assert most_generations(folds, y, 2) == min(2, n_folds - 2)
     rare = np.zeros(100, dtype=int)
     rare[[0, 30, 60]] = 1  # in three folds of five
-    assert most_generations(list(KFold(5).split(rare)), rare) == 1
+    assert most_generations(list(KFold(5).split(rare)), rare, 9) == 1
+
+
+def test_many_folds_are_not_all_combined():
+    """Of 30 folds there are a billion sets."""
+    _, y = noisy_labels(60)
+    assert most_generations(list(KFold(30).split(y)), y, 2) == 2
 
 
 # -- the estimator ---------------------------------------------------------------------
