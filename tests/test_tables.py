@@ -222,6 +222,96 @@ def test_whole_numbers_are_one_level_whatever_their_type():
     assert_array_equal(encoder.transform(floats), [[0, 1], [0, 0], [1, 0]])
 
 
+LEVELS = {
+    "integers": [1, 2, 0],
+    "floats": [1.0, 2.5, 0.0],
+    "texts": ["1", "2", "0"],
+    "booleans": [True, False, True],
+}
+
+
+def as_a_frame(values, kind):
+    return pd.DataFrame({"c": pd.array(values, dtype=kind)})
+
+
+NUMBERS = {
+    "float64": lambda values: as_a_frame(np.array(values, dtype=float), "float64"),
+    "Float64": lambda values: as_a_frame(np.array(values, dtype=float), "Float64"),
+    "object": lambda values: as_a_frame(np.array(values, dtype=float), object),
+    "array": lambda values: np.array(values, dtype=float)[:, None],
+    "float32": lambda values: np.array(values, dtype=np.float32)[:, None],
+    "list": lambda values: [[float(value)] for value in values],
+    "as they are": lambda values: pd.DataFrame({"c": values}),
+}
+
+
+@pytest.mark.parametrize("numbers", NUMBERS)
+@pytest.mark.parametrize("kind", LEVELS)
+def test_levels_may_be_given_as_numbers(kind, numbers):
+    """A table of numbers is read as levels where levels were learnt."""
+    levels = LEVELS[kind]
+    encoder, table = encode(pd.DataFrame({"c": pd.Categorical(levels)}))
+    expected = encoder.transform(table)
+    assert_array_equal(expected.sum(axis=1), 1)
+    given = NUMBERS[numbers](levels)
+    given = check_table(clone(MLP), given, reset=True)
+    assert_array_equal(encoder.transform(given), expected)
+    assert_array_equal(encoder.transform_sparse(given).toarray(), expected)
+
+
+def test_booleans_and_their_numbers_are_one_level():
+    numbers = pd.DataFrame({"c": pd.Categorical([0, 1, 2])})
+    encoder, _ = encode(numbers)
+    booleans = pd.DataFrame({"c": [False, True]})
+    assert_array_equal(encoder.transform(booleans), [[1, 0, 0], [0, 1, 0]])
+    # Each is a level of its own where both occur.
+    both = pd.DataFrame({"c": ["True", "1", "a"]})
+    encoder, table = encode(both)
+    assert_array_equal(encoder.transform(table).sum(axis=0), 1)
+
+
+@pytest.mark.parametrize("student", STUDENTS, ids=names)
+def test_a_student_of_levels_takes_their_numbers(student):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.integers(0, 4, (200, 2)), columns=["c", "d"])
+    y = frame["c"] > 1
+    fitted = clone(student).fit(frame.astype("category"), y)
+    expected = fitted.predict_proba(frame.astype("category"))
+    for other in (frame, frame.astype(float), frame.astype(object)):
+        assert_array_equal(fitted.predict_proba(other), expected)
+    assert_array_equal(fitted.predict(frame), y)
+
+
+@pytest.mark.parametrize("student", STUDENTS, ids=names)
+def test_a_row_of_numbers_and_a_missing_level(student):
+    """Such a row has no text that would tell that it is of a raw table."""
+    frame = pd.DataFrame({"c": ["x", "y", None, "x"] * 20, "a": np.arange(80.0)})
+    y = [0, 1, 0, 1] * 20
+    fitted = clone(student).fit(frame, y)
+    expected = fitted.predict_proba(frame[2:3])
+    assert_array_equal(
+        fitted.predict_proba(pd.DataFrame([{"c": np.nan, "a": 2.0}])), expected
+    )
+    with pytest.warns(UserWarning, match="valid feature names"):
+        assert_array_equal(fitted.predict_proba([[float("nan"), 2.0]]), expected)
+    distilled = DistillationClassifier(student=student, mixing_weight=0.0).fit(frame, y)
+    assert_array_equal(
+        distilled.predict_proba(pd.DataFrame([{"c": np.nan, "a": 2.0}])),
+        distilled.predict_proba(frame[2:3]),
+    )
+
+
+def test_a_sparse_matrix_after_a_raw_table():
+    frame = pd.DataFrame({"c": pd.Categorical([0, 1, 2, 0]), "a": [0.0, 1.0, 0, 3]})
+    frame.loc[1, "a"] = np.nan
+    fitted = LinearStudent().fit(frame, [0, 1, 1, 0])
+    rows = np.array([[0, 2.0], [2, 0]])
+    with pytest.warns(UserWarning, match="valid feature names"):
+        found = fitted.predict_proba(sp.csr_matrix(rows))
+    with pytest.warns(UserWarning, match="valid feature names"):
+        assert_array_equal(found, fitted.predict_proba(rows))
+
+
 def test_categories_that_do_not_occur_have_no_column():
     column = pd.Categorical(["a", "b"], categories=["z", "b", "a"])
     encoder, _ = encode(pd.DataFrame({"c": column}))

@@ -117,7 +117,7 @@ def columns_of(X: InputLike) -> list[Any]:
 
     Parameters
     ----------
-    X : {data frame, ndarray of objects} of shape (n_samples, n_features)
+    X : {data frame, ndarray} of shape (n_samples, n_features)
         What `check_table` returned.
 
     Returns

@@ -30,6 +30,9 @@ from skdistill.students._columns import (
 MAX_LEVELS = 48
 N_BUCKETS = 16
 
+#: What a boolean is called in an array of numbers, and the other way round.
+SAME_LEVEL = {"True": "1", "False": "0", "1": "True", "0": "False"}
+
 #: Numbers that are turned at a time, so that float64 copies stay in the cache.
 CHUNK_NUMBERS = 2**16
 
@@ -392,7 +395,10 @@ class TableEncoder:
 
     def _write_numbers(self, X: InputLike, out: FloatArray) -> list[Any] | None:
         """Write numbers and indicators; return the columns of what is not an array."""
-        plain = is_plain(X)
+        if sp.issparse(X):
+            X = X.toarray()
+        # Levels may be numbers: a table without texts is an array of floats.
+        plain = is_plain(X) and not len(self.categorical_)
         columns = None if plain else columns_of(X)
         n_numeric, n_missing = len(self.numeric_), len(self.missing_)
         step = max(1, CHUNK_NUMBERS // max(1, n_numeric))
@@ -446,6 +452,9 @@ class TableEncoder:
         def position(text: str | None) -> int:
             if text is None:
                 return len(known) if self.missing_level_[j] else -1
+            same = SAME_LEVEL.get(text, text)
+            if text not in known and same in known:
+                text = same
             if text in known:
                 return known[text]
             return n_own + zlib.crc32(text.encode()) % buckets if buckets else -1
