@@ -26,7 +26,7 @@ from skdistill.students import (
     _cutting,
     _members,
 )
-from skdistill.students._problem import Problem, Task, objective_terms
+from skdistill.students._problem import Problem, Task, label_terms, objective_terms
 
 MLP = MLPStudent(
     (5,),
@@ -261,6 +261,21 @@ def test_tables_of_different_inputs_are_different_stacks(frame, stacks):
     assert np.isfinite(search.scores_).all()
     for members in stacks:
         assert len({m.student.encoder_.n_out_ for m in members}) == 1
+
+
+def test_tables_of_other_embedded_columns_are_different_stacks(stacks, monkeypatch):
+    """Also if they differ in one of so many columns that NumPy abbreviates them."""
+    monkeypatch.setattr(_cutting, "STACK_CACHE_BYTES", 2**40)
+    X = np.random.default_rng(0).normal(size=(20, 1002))
+    codes = np.arange(20) % 2
+    tasks = []
+    for binary in (500, 501, 500):
+        table = X.copy()
+        table[:, binary] = codes
+        problem = Problem(table, codes, codes, np.arange(2), np.ones(20), ())
+        tasks.append(Task(replace(problem, terms=label_terms(codes, 2))))
+    clone(MLP).set_params(max_iter=1)._fit_tasks(tasks)
+    assert [len(members) for members in stacks] == [2, 1]
 
 
 class OnCounts(GaussianNB):

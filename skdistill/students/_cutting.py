@@ -53,10 +53,12 @@ def _what_a_stack_shares(member: Member) -> Any:
     student: Any = member.student
     params = student.get_params(deep=False).items()
     held_out = None if member.held_out is None else member.held_out.shape
+    embedded = student._embedded()
     return (
         tuple((name, repr(value)) for name, value in params if name not in STACKED),
         student._layer_sizes(member.problem),
-        str(student._embedded()),
+        # NumPy's text of many columns leaves out those in the middle.
+        None if embedded is None else embedded.tobytes(),
         (len(member.problem.codes), held_out, member.problem.n_epochs is None),
     )
 
