@@ -540,8 +540,10 @@ def test_frames_that_are_not_as_in_fit(student):
         (pd.date_range("2020", periods=6, tz="UTC"), "'c' of X holds dates"),
         (pd.timedelta_range("1h", periods=6), "'c' of X holds dates"),
         ([1.0, np.inf, 2, 3, 4, 5], "infinity"),
+        (np.arange(6) + 1j, "'c' of X, which holds numbers: Complex data not supp"),
+        (np.array([*(np.arange(5) + 1j), None]), "Complex data not supported"),
     ],
-    ids=["dates", "zoned", "durations", "infinite"],
+    ids=["dates", "zoned", "durations", "infinite", "complex", "complex objects"],
 )
 def test_columns_that_are_no_numbers_and_no_levels(student, column, message):
     frame = pd.DataFrame({"c": column, "d": list("ababab")})

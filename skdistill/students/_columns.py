@@ -227,8 +227,9 @@ def _floats(column: Any) -> FloatArray:
             )
         return found
     if isinstance(dtype, np.dtype):
+        # As objects: scikit-learn's check refuses complex numbers.
         values = [np.nan if _is_missing(v) else v for v in np.asarray(column)]
-        column = np.array(values, dtype=np.float64)
+        column = np.array(values, dtype=object)
     floats: FloatArray = check_array(
         column, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan"
     )
