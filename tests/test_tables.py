@@ -171,6 +171,22 @@ def test_a_missing_number_is_the_centre_also_where_none_was_missing():
     assert_allclose(student.predict_proba([[np.nan]]), student.predict_proba([[3.0]]))
 
 
+@pytest.mark.parametrize("student", STUDENTS, ids=names)
+@pytest.mark.parametrize("beside", [0.0, "a"])
+def test_a_column_without_a_number_counts_for_nothing(student, beside):
+    """As a constant one; whatever is met there later."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=100), "c": beside, "void": np.nan})
+    fitted = clone(student).fit(frame, frame["x"] > 0)
+    assert fitted.encoder_.n_out_ == 3
+    expected = fitted.predict_proba(frame)
+    for value in (0.0, 1.0, -100.0, 1e300):
+        found = fitted.predict_proba(frame.assign(void=value))
+        assert_array_equal(found, expected)
+    constant = clone(student).fit(frame.assign(void=0.0), frame["x"] > 0)
+    assert_allclose(constant.predict_proba(frame), expected, atol=1e-3)
+
+
 def as_objects(frame):
     return frame.astype(object).to_numpy()
 

@@ -184,9 +184,10 @@ class TableEncoder:
     """Turns the rows of a table into numbers, the way it was fitted.
 
     The result has the numeric columns, then an indicator for each of them that had
-    missing values, then the levels of the categories as zeros and ones.
+    missing values beside others, then the levels of the categories as zeros and ones.
 
-    - A missing number becomes the centre of its column, which is 0 after scaling.
+    - A missing number becomes the centre of its column, which is 0 after scaling. A
+      column without any number counts for nothing.
     - The levels of a category that weigh most have a column of their own. If there are
       more than `MAX_LEVELS`, the others share `N_BUCKETS` columns by a hash of their
       text, and so do levels that are met later. Otherwise an unknown level is all
@@ -272,13 +273,17 @@ class TableEncoder:
         for k, values in enumerate(self._numeric_columns(X)):
             present = ~np.isnan(values)
             of_present = weight
+            if not present.any():
+                # Nothing is learnt of it: values met later count for nothing.
+                self.scale_[k] = np.inf if self.scaled else 1.0
+                continue
             if not present.all():
                 missing.append(k)
                 values = values[present]
                 of_present = None if weight is None else weight[present]
-            if self.scaled and len(values):
+            if self.scaled:
                 self.centre_[k], self.scale_[k] = robust_scale(values, of_present)
-            elif len(values):
+            else:
                 self.centre_[k] = _mean(values, of_present)
             if self.scaled and _has_more_than_two_values(values):
                 varied.append(k)
@@ -471,6 +476,4 @@ def _mean(values: FloatArray, weight: FloatArray | None) -> Any:
 
 
 def _has_more_than_two_values(values: FloatArray) -> bool:
-    if len(values) == 0:
-        return False
     return bool(((values > values.min()) & (values < values.max())).any())
