@@ -169,6 +169,33 @@ def test_on_labels_they_are_weights_of_rows(student, weighted, three_classes):
 
 
 @pytest.mark.parametrize(
+    "student",
+    [
+        LinearStudent(C=0.01, tol=1e-10, max_iter=5000),
+        LogisticRegression(C=0.01, tol=1e-10, max_iter=5000),
+        DecisionTreeClassifier(max_depth=3, random_state=0),
+        Ridge(alpha=100.0),
+    ],
+    ids=["linear", "logistic", "tree", "ridge"],
+)
+@pytest.mark.parametrize("vector", [VECTOR, np.full(3, 30.0)], ids=["unequal", "equal"])
+def test_a_label_counts_as_often_as_its_weight_beside_a_penalty(
+    student, vector, three_classes
+):
+    X, y = three_classes
+    weight = row_weights(len(y))
+    distilled = DistillationClassifier(
+        student=student, mixing_weight=0.0, class_weight=dict(enumerate(vector))
+    ).fit(X, y, sample_weight=weight)
+    if isinstance(student, Ridge):
+        student = EstimatorStudent(student)
+    expected = clone(student).fit(X, y, sample_weight=weight * vector[y])
+    assert_allclose(
+        distilled.predict_proba(X), expected.predict_proba(X), rtol=1e-6, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize(
     "settings", [{}, {"temperature": 2.0, "student_temperature": "same"}]
 )
 def test_soft_labels_give_the_reweighted_probabilities(settings, three_classes):

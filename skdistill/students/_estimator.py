@@ -235,10 +235,12 @@ def _check_estimator(estimator: Estimator) -> None:
 def _as_distributions(problem: Problem) -> tuple[Problem, FloatArray]:
     """Return the targets as rows that sum to 1, what they summed to in the weights."""
     weight = problem.sample_weight
-    ((targets, _),), _ = weigh_terms(problem.terms, problem.class_weight, weight)
+    ((targets, _),), scale = weigh_terms(problem.terms, problem.class_weight, weight)
+    # The scale counts beside penalties.
+    weight = weight * scale
     total = targets.sum(axis=1)
     if np.abs(total - 1.0).max() <= SUM_TOLERANCE:
-        return problem, targets
+        return replace(problem, sample_weight=weight), targets
     rows = np.flatnonzero(total > 0)
     present = replace(
         problem,
