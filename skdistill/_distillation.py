@@ -547,12 +547,19 @@ class DistillationClassifier(
             return
         if temperature != 1.0 or mixing.ndim == 2:
             student._fit_distillation(
-                rows.X, rows.y, rows.weight, soft, mixing, temperature, weights
+                rows.X,
+                rows.y,
+                rows.weight,
+                soft,
+                mixing,
+                temperature,
+                weights,
+                n_labelled,
             )
             return
         targets = mix_targets(rows.codes, soft, mixing)
         student._fit_distillation(
-            rows.X, rows.y, rows.weight, targets, 1.0, 1.0, weights
+            rows.X, rows.y, rows.weight, targets, 1.0, 1.0, weights, n_labelled
         )
 
 

@@ -10,6 +10,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import compute_class_weight
 from torch import nn
@@ -257,6 +259,42 @@ def test_rows_without_labels_are_weighted_by_their_soft_labels(three_classes):
     vector = compute_class_weight("balanced", classes=np.arange(3), y=y[:60])
     expected = reweighted_proba(proba, vector)
     assert_allclose(distilled.predict_proba(X), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        LinearStudent(),
+        network(early_stopping=False),
+        make_pipeline(StandardScaler(), LinearStudent()),
+    ],
+    ids=["linear", "network", "pipeline"],
+)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mixing_weight": 0.5},
+        {"mixing_weight": [0.5, 0.7, 1.0]},
+        {"mixing_weight": 0.5, "temperature": 2.0, "student_temperature": "same"},
+    ],
+    ids=["mixed", "by class", "two terms"],
+)
+def test_a_balanced_student_counts_labels_and_no_soft_labels(
+    student, settings, three_classes
+):
+    X, y = three_classes
+    weight = np.where(np.arange(len(y)) % 7, row_weights(len(y)), 0.0)
+    pool = np.tile(X[y == 2], (3, 1))
+    vector = class_weights("balanced", np.arange(3), y, weight)
+    proba = []
+    for class_weight in ("balanced", dict(enumerate(vector))):
+        student = clone(student)
+        last = student[-1] if isinstance(student, Pipeline) else student
+        last.set_params(class_weight=class_weight)
+        distilled = DistillationClassifier(GaussianNB(), student, **settings)
+        distilled.fit(X, y, sample_weight=weight, X_unlabeled=pool)
+        proba.append(distilled.predict_proba(X))
+    assert_allclose(*proba, rtol=1e-6)
 
 
 def test_a_regressor_needs_weights_for_them(three_classes):

@@ -150,8 +150,9 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         mixing_weight: float | FloatArray,
         student_temperature: float,
         class_weight: FloatArray | None = None,
+        n_labelled: int | None = None,
     ) -> BaseStudent:
-        """Fit what `fit` cannot: two terms, or classes of several weights."""
+        """Fit what `fit` cannot: two terms, weighted classes, rows without labels."""
         return self._fit(
             X,
             y,
@@ -160,6 +161,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             mixing_weight,
             student_temperature,
             class_weight=class_weight,
+            n_labelled=n_labelled,
         )
 
     @keep_fitted_on_failure
@@ -185,6 +187,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         student_temperature: float,
         pairs: PairRisk | None = None,
         class_weight: FloatArray | None = None,
+        n_labelled: int | None = None,
     ) -> BaseStudent:
         self._before_fit()
         X = self._check_X(X, reset=True)
@@ -205,13 +208,14 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             X, y, codes = _safe_indexing(X, rows), y[rows], codes[rows]
             weight, mixing = weight[rows], mixing[rows]
             soft = None if soft is None else soft[rows]
+            n_labelled = None if n_labelled is None else int((rows < n_labelled).sum())
         if soft is None:
             terms = label_terms(codes, len(classes))
         else:
             terms = objective_terms(codes, soft, mixing, student_temperature)
         self.classes_ = classes
         problem = Problem(X, y, codes, classes, weight, terms, pairs)
-        self._solve(replace(problem, class_weight=class_weight))
+        self._solve(replace(problem, class_weight=class_weight, n_labelled=n_labelled))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -225,9 +229,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _class_weights(self, problem: Problem) -> FloatArray | None:
         """Return the factors of the classes: the problem's times the student's own."""
-        own = class_weights(
-            self.class_weight, problem.classes, problem.y, problem.sample_weight
-        )
+        own = class_weights(self.class_weight, problem.classes, *problem.labels())
         given = [
             weights for weights in (problem.class_weight, own) if weights is not None
         ]

@@ -45,6 +45,9 @@ class Problem:
     n_epochs : int or None
         Epochs that a network is trained for, on all rows, whatever its losses; None
         lets it find out.
+    n_labelled : int or None
+        How many rows have a label, the first; the others' stand in for soft labels.
+        None means those of `labelled`. It leaves open when to stop.
     """
 
     X: InputLike
@@ -57,6 +60,12 @@ class Problem:
     labelled: IntArray | None = None
     class_weight: FloatArray | None = None
     n_epochs: int | None = None
+    n_labelled: int | None = None
+
+    def labels(self) -> tuple[NDArray[Any], FloatArray]:
+        """Return the labels that stand in for no soft label, and their weights."""
+        rows = slice(self.n_labelled) if self.labelled is None else self.labelled
+        return self.y[rows], self.sample_weight[rows]
 
     def pair_masses(self) -> tuple[FloatArray, FloatArray]:
         """Return how much each row counts as a positive and as a negative."""
