@@ -5,7 +5,19 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import make_classification
+from sklearn.ensemble import (
+    BaggingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    Ridge,
+    SGDClassifier,
+)
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
@@ -295,6 +307,96 @@ def test_a_balanced_student_counts_labels_and_no_soft_labels(
         distilled.fit(X, y, sample_weight=weight, X_unlabeled=pool)
         proba.append(distilled.predict_proba(X))
     assert_allclose(*proba, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DecisionTreeClassifier(max_depth=2),
+        RandomForestClassifier(30, max_depth=2, random_state=0),
+        HistGradientBoostingClassifier(max_iter=10),
+        LogisticRegression(),
+        SGDClassifier(loss="log_loss", random_state=0),
+        make_pipeline(StandardScaler(), DecisionTreeClassifier(max_depth=2)),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_balanced_estimators_count_labels_and_no_copies(estimator):
+    X, codes = make_classification(
+        240, 6, n_informative=4, weights=[0.85], flip_y=0.1, random_state=0
+    )
+    y = np.array(["common", "rare"])[codes]
+    estimator = clone(estimator)
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    last.set_params(class_weight="balanced")
+    student = EstimatorStudent(estimator)
+    proba = np.eye(2)[codes]
+    plain = clone(student).fit(X, y, soft_labels=proba).predict_proba(X)
+    one = {} if isinstance(estimator, Pipeline) else {"sample_weight": np.ones(len(y))}
+    expected = clone(estimator).fit(X, y, **one).predict_proba(X)
+    assert_allclose(plain, expected, rtol=1e-12)
+    nearly = clone(student).fit(X, y, soft_labels=0.9998 * proba + 0.0001)
+    means = [p[:, 1].mean() for p in (plain, nearly.predict_proba(X))]
+    assert_allclose(*means, atol=0.04)
+    assert codes.mean() + 0.1 < means[0]
+    # As where the classifier is told to, and not its student.
+    soft = 0.8 * proba + 0.1
+    own = clone(student).fit(X, y, soft_labels=soft)
+    last.set_params(class_weight=None)
+    told = DistillationClassifier(
+        student=estimator, mixing_weight=1.0, class_weight="balanced"
+    ).fit(X, y, soft_labels=soft)
+    means = [model.predict_proba(X)[:, 1].mean() for model in (own, told)]
+    assert_allclose(*means, atol=0.02)
+
+
+def test_weights_of_a_balanced_tree_are_those_of_the_labelled_rows(three_classes):
+    """Without and beside the classifier's own: they multiply."""
+    X, y = three_classes
+    weight = np.where(np.arange(len(y)) % 7, row_weights(len(y)), 0.0)
+    vector = class_weights("balanced", np.arange(3), y, weight)
+    tree = DecisionTreeClassifier(max_depth=3, random_state=0)
+    for settings in (
+        {"mixing_weight": 0.5},
+        {"mixing_weight": 0.5, "class_weight": WEIGHTS},
+        {"mixing_weight": 0.0, "class_weight": WEIGHTS},
+    ):
+        balanced, given = (
+            DistillationClassifier(
+                GaussianNB(), clone(tree).set_params(class_weight=some), **settings
+            ).fit(X, y, sample_weight=weight, X_unlabeled=np.tile(X[y == 2], (3, 1)))
+            for some in ("balanced", dict(enumerate(vector)))
+        )
+        assert_allclose(balanced.predict_proba(X), given.predict_proba(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name"),
+    [
+        (RandomForestClassifier(5, class_weight="balanced_subsample"), "class_weight"),
+        (
+            CalibratedClassifierCV(DecisionTreeClassifier(class_weight="balanced")),
+            "estimator__class_weight",
+        ),
+        (
+            make_pipeline(
+                StandardScaler(),
+                BaggingClassifier(DecisionTreeClassifier(class_weight="balanced")),
+            ),
+            "estimator__class_weight",
+        ),
+    ],
+    ids=["subsample", "calibrated", "pipeline"],
+)
+def test_classes_counted_within_are_refused(estimator, name, three_classes):
+    X, y = three_classes
+    student = EstimatorStudent(estimator)
+    student.fit(X, y)
+    with pytest.raises(ValueError, match=f"^student: {name}='balanced.* to a dict"):
+        student.fit(X, y, soft_labels=linear_proba(X))
+    last = student.estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    last.set_params(**{name: WEIGHTS})
+    student.fit(X, y, soft_labels=linear_proba(X))
 
 
 def test_a_regressor_needs_weights_for_them(three_classes):

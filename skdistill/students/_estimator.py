@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent
-from skdistill.students._class_weight import weigh_terms
+from skdistill.students._class_weight import class_weights, weigh_terms
 from skdistill.students._problem import Problem
 
 #: Targets whose sums differ from 1 by no more have the sum 1, but for rounding.
@@ -41,6 +41,10 @@ class EstimatorStudent(BaseStudent):
     probabilities themselves; its predictions are clipped at 0 and normalised. Of a
     pipeline the last step is the student; the steps before it are fitted once, to X and
     y, and see each row once.
+
+    A classifier's ``class_weight="balanced"`` is of the labels, not of the weighted
+    rows. Where another estimator has it within, and for "balanced_subsample", soft
+    labels are refused; dicts of weights are taken everywhere.
 
     Parameters
     ----------
@@ -130,10 +134,9 @@ class EstimatorStudent(BaseStudent):
             return _fit_pipeline(estimator, problem, self.min_proba)
         if isinstance(estimator, BaseStudent):
             return estimator._fit_problem(problem)
-        problem, targets = _as_distributions(problem)
         if is_regressor(estimator):
-            return _fit_regressor(estimator, problem, targets)
-        return _fit_classifier(estimator, problem, targets, self.min_proba)
+            return _fit_regressor(estimator, *_as_distributions(problem))
+        return _fit_classifier(estimator, problem, self.min_proba)
 
     def predict_proba(self, X: InputLike) -> FloatArray:
         """Return class probabilities.
@@ -208,6 +211,12 @@ def _last_step(estimator: Estimator) -> Estimator:
     return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
 
 
+def _params_named(estimator: Estimator, name: str) -> dict[str, Any]:
+    """Return the parameters of a name, of an estimator and of those within."""
+    params = estimator.get_params(deep=True)
+    return {key: value for key, value in params.items() if key.split("__")[-1] == name}
+
+
 def _check_estimator(estimator: Estimator) -> None:
     """Raise unless the estimator can learn from soft labels."""
     name = type(estimator).__name__
@@ -253,17 +262,66 @@ def _as_distributions(problem: Problem) -> tuple[Problem, FloatArray]:
 
 
 def _fit_classifier(
-    estimator: Estimator, problem: Problem, targets: FloatArray, min_proba: float
+    estimator: Estimator, problem: Problem, min_proba: float
 ) -> Estimator:
     """Fit to each row once per class, weighted by the class's probability."""
+    present, targets = _as_distributions(problem)
     largest = targets.max(axis=1, keepdims=True)
     rows, columns = np.nonzero((targets > min_proba) | (targets == largest))
-    weight = problem.sample_weight[rows] * targets[rows, columns]
-    X = problem.X
+    weight = present.sample_weight[rows] * targets[rows, columns]
+    if problem.class_weight is not None or not _are_labels(columns, problem):
+        weight = weight * _counted_weights(estimator, problem)[columns]
+    X = present.X
     if not np.array_equal(rows, np.arange(len(targets))):
         X = _safe_indexing(X, rows)
-        _keep_copies_together(estimator, problem, rows)
+        _keep_copies_together(estimator, present, rows)
     return estimator.fit(X, problem.classes[columns], sample_weight=weight)
+
+
+def _are_labels(columns: IntArray, problem: Problem) -> bool:
+    """Whether classes are those of the rows, each with a label of its own."""
+    all_labelled = len(problem.labels()[0]) == len(problem.codes)
+    return all_labelled and np.array_equal(columns, problem.codes)
+
+
+def _counted_weights(estimator: Estimator, problem: Problem) -> FloatArray:
+    """Return the factors of the classes that class_weight="balanced" asks for.
+
+    The estimator would count copies, of which each class has as many.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its parameter `class_weight`, if it is "balanced", is set to None.
+    problem : Problem
+        Has the labels, which are counted.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        Ones, if there is nothing to balance or a dict that the estimator heeds itself.
+
+    Raises
+    ------
+    ValueError
+        If classes are counted deeper within, or otherwise.
+    """
+    factors: FloatArray = np.ones(len(problem.classes))
+    for name, value in _params_named(estimator, "class_weight").items():
+        if not isinstance(value, str):
+            continue
+        if (name, value) != ("class_weight", "balanced"):
+            raise ValueError(
+                f"student: {name}={value!r} of {type(estimator).__name__} would count "
+                "copies of rows, as soft labels enter a classifier as weighted copies. "
+                f"Set {name} to a dict of weights, or use class_weight='balanced' of "
+                "the student itself or of DistillationClassifier."
+            )
+        weights = class_weights(value, problem.classes, *problem.labels())
+        assert weights is not None
+        factors = weights
+        estimator.set_params(class_weight=None)
+    return factors
 
 
 def _keep_copies_together(
