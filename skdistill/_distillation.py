@@ -505,7 +505,7 @@ class DistillationClassifier(
                 "seen, but with cv='in-sample' it has seen them. Use another cv."
             )
         self._check_one_weight("loss_correction=True")
-        if self.class_weight is not None or student.class_weight is not None:
+        if self.class_weight is not None or student._weighs_classes():
             raise ValueError(
                 "loss_correction=True takes no class_weight: corrected soft labels "
                 "below 0 would let whole rows weigh less than nothing."

@@ -95,7 +95,7 @@ class SelfDistillationMixin(TeacherStageMixin):
                 "cv='in-sample' has none. Use another cv."
             )
         self._check_one_weight("teacher='self'")
-        if self.class_weight is not None or student.class_weight is not None:
+        if self.class_weight is not None or student._weighs_classes():
             raise ValueError(
                 "teacher='self' takes no class_weight, neither of its own nor of its "
                 "student: each generation would weigh the classes anew."

@@ -276,6 +276,14 @@ def test_weights_of_zero_are_as_if_absent(three_classes):
         ({"class_weight": "balanced"}, "takes no class_weight"),
         ({"mixing_weight": [0.5, 1.0, 0.5]}, "takes one mixing_weight"),
         ({"student": LinearStudent(class_weight="balanced")}, "takes no class_weight"),
+        (
+            {"student": make_pipeline(LinearStudent(class_weight="balanced"))},
+            "takes no class_weight",
+        ),
+        (
+            {"student": DecisionTreeClassifier(class_weight="balanced")},
+            "takes no class_weight",
+        ),
         ({"student": DecisionTreeClassifier()}, "DecisionTreeClassifier takes neither"),
         ({"student": Ridge()}, "Ridge takes neither"),
     ],

@@ -9,10 +9,13 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import get_tags
 
@@ -361,6 +364,16 @@ def test_too_few_rows_are_warned_of():
     assert model.n_generations_ == 0
 
 
+WEIGHTED = [
+    LogisticRegression(class_weight="balanced"),
+    DecisionTreeClassifier(class_weight={0: 1.0, 1: 2.0, 2: 3.0}),
+    make_pipeline(StandardScaler(), LinearStudent(class_weight="balanced")),
+    make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced")),
+    CalibratedClassifierCV(LogisticRegression(class_weight="balanced")),
+    EstimatorStudent(make_pipeline(LinearStudent(class_weight="balanced"))),
+]
+
+
 @pytest.mark.parametrize(
     ("settings", "passed", "message"),
     [
@@ -370,6 +383,7 @@ def test_too_few_rows_are_warned_of():
         ({"keep_teacher": True}, {}, "no use for keep_teacher"),
         ({"class_weight": "balanced"}, {}, "takes no class_weight"),
         ({"student__class_weight": "balanced"}, {}, "takes no class_weight"),
+        *(({"student": some}, {}, "takes no class_weight") for some in WEIGHTED),
         ({"mixing_weight": "per-class"}, {}, "takes one mixing_weight"),
         ({"augmentation": "munge"}, {}, "no use for augmentation"),
         ({}, {"soft_labels": 1}, "no use for soft_labels"),

@@ -272,6 +272,10 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         return False
 
+    def _weighs_classes(self) -> bool:
+        """Whether the student has class weights of its own."""
+        return self.class_weight is not None
+
     def _ends_in_one_minimum(self) -> bool:
         """Whether training finds what no other run of it would find differently."""
         return False

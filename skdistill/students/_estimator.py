@@ -102,6 +102,10 @@ class EstimatorStudent(BaseStudent):
         last = _last_step(self.estimator)
         return isinstance(last, BaseStudent) and last._takes_student_temperature()
 
+    def _weighs_classes(self) -> bool:
+        within = _params_named(_last_step(self.estimator), "class_weight")
+        return any(value is not None for value in within.values())
+
     def _ends_in_one_minimum(self) -> bool:
         last = _last_step(self.estimator)
         if isinstance(last, BaseStudent):
