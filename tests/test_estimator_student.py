@@ -10,16 +10,18 @@ from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification
 from sklearn.ensemble import (
     BaggingClassifier,
+    GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import StratifiedKFold
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
@@ -228,6 +230,46 @@ def test_no_copy_is_held_out_to_stop_early():
         last.set_params(**{name: True})
         with pytest.raises(ValueError, match=f"^student: {name}=True .* {name}=False"):
             EstimatorStudent(stopping).fit(X, y, soft_labels=P)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name"),
+    [
+        (GradientBoostingClassifier(n_estimators=3), "n_iter_no_change"),
+        (
+            make_pipeline(GradientBoostingClassifier(n_estimators=3)),
+            "n_iter_no_change",
+        ),
+        (
+            BaggingClassifier(GradientBoostingClassifier(n_estimators=3), 2),
+            "estimator__n_iter_no_change",
+        ),
+    ],
+    ids=["boosting", "pipeline", "bagging"],
+)
+def test_no_copy_is_held_out_where_a_number_turns_early_stopping_on(estimator, name):
+    X, y, P = noisy_labels()
+    last = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    EstimatorStudent(estimator).fit(X, y, soft_labels=P)
+    last.set_params(**{name: 2})
+    EstimatorStudent(estimator).fit(X, y)
+    with pytest.raises(ValueError, match=f"^student: {name}=2 of .* {name}=None"):
+        EstimatorStudent(estimator).fit(X, y, soft_labels=P)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        SGDClassifier(loss="log_loss", n_iter_no_change=3, random_state=0),
+        MLPClassifier((3,), max_iter=300, n_iter_no_change=3, tol=0.1, random_state=0),
+        HistGradientBoostingClassifier(max_iter=3, n_iter_no_change=2),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_a_number_of_epochs_without_a_hold_out_is_left_alone(estimator):
+    X, y, P = noisy_labels()
+    student = EstimatorStudent(estimator).fit(X, y, soft_labels=P)
+    assert student.estimator_.n_iter_no_change == estimator.n_iter_no_change
 
 
 def test_without_copies_a_split_is_left_as_it_is():

@@ -349,16 +349,17 @@ def _keep_copies_together(
     ValueError
         If the estimator holds out rows to stop early and cannot be told which.
     """
-    for name, value in estimator.get_params(deep=True).items():
-        if not name.endswith("early_stopping") or value is False:
-            continue
-        if value != "auto":
-            raise ValueError(
-                f"student: {name}={value!r} of {type(estimator).__name__} would hold "
-                "out copies of rows that it learns from, as soft labels enter a "
-                f"classifier as weighted copies of rows. Set {name}=False."
-            )
-        estimator.set_params(**{name: False})
+    stopping = _params_named(estimator, "early_stopping")
+    for name, value in stopping.items():
+        if value == "auto":
+            estimator.set_params(**{name: False})
+        elif value is not False:
+            raise _holds_out_copies(estimator, name, value, False)
+    for name, value in _params_named(estimator, "n_iter_no_change").items():
+        # Of gradient boosting it is also what turns early stopping on.
+        switch = name.replace("n_iter_no_change", "early_stopping")
+        if value is not None and switch not in stopping:
+            raise _holds_out_copies(estimator, name, value, None)
     cv = estimator.get_params(deep=False).get("cv", "none")
     if isinstance(cv, str):
         return
@@ -368,6 +369,17 @@ def _keep_copies_together(
         for fold in splitter.split(problem.X, problem.codes)
     ]
     estimator.set_params(cv=folds)
+
+
+def _holds_out_copies(
+    estimator: Estimator, name: str, value: Any, off: bool | None
+) -> ValueError:
+    """Return the error of a parameter that is to be turned off."""
+    return ValueError(
+        f"student: {name}={value!r} of {type(estimator).__name__} would hold out "
+        "copies of rows that it learns from, as soft labels enter a classifier as "
+        f"weighted copies of rows. Set {name}={off}."
+    )
 
 
 def _fit_regressor(
