@@ -16,7 +16,12 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import (
+    LogisticRegression,
+    LogisticRegressionCV,
+    Ridge,
+    SGDClassifier,
+)
 from sklearn.model_selection import StratifiedKFold
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
@@ -106,6 +111,21 @@ def test_a_learner_of_log_loss_minimises_the_distilled_risk():
     student.fit(X, y, sample_weight=weight, soft_labels=P)
     linear = LinearStudent(tol=1e-9).fit(X, y, sample_weight=weight, soft_labels=P)
     assert_allclose(student.predict_proba(X), linear.predict_proba(X), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "expected"),
+    [
+        (LogisticRegression(), True),
+        (make_pipeline(StandardScaler(), LogisticRegression()), True),
+        (make_pipeline(StandardScaler(), LinearStudent()), True),
+        (LogisticRegressionCV(), False),
+        (make_pipeline(StandardScaler(), LogisticRegressionCV()), False),
+        (DecisionTreeClassifier(), False),
+    ],
+)
+def test_training_that_ends_in_one_minimum(estimator, expected):
+    assert EstimatorStudent(estimator)._ends_in_one_minimum() is expected
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,8 @@ class EstimatorStudent(BaseStudent):
         last = _last_step(self.estimator)
         if isinstance(last, BaseStudent):
             return last._ends_in_one_minimum()
-        # LinearStudent's objective.
-        return isinstance(last, LogisticRegression)
+        # LinearStudent's objective. A subclass, LogisticRegressionCV, chooses by folds.
+        return type(last) is LogisticRegression
 
     def _before_fit(self) -> None:
         _check_estimator(_last_step(self.estimator))
