@@ -62,12 +62,15 @@ class ChosenStudentMixin(OneStudentMixin):
             supply.labelled,
             weight,
             self.student_temperature,
-            self._class_weights(),
+            # Those of the student, too: it is judged as it is trained.
+            student._times_own_class_weights(
+                self._class_weights(), rows.classes, supply.labelled.y, weight
+            ),
             corrected=self.loss_correction,
         )
         task = context.subcontext(task_name="choice")
         task.call_on_fit_task_begin(**data)
-        outcome = self._decide(student, recipe, supply)
+        outcome = self._decide(student._without_class_weight(), recipe, supply)
         task.call_on_fit_task_end(**data)
         task = context.subcontext(task_name="train student")
         with task.propagate_callback_context(student):
@@ -163,13 +166,18 @@ class ChosenStudentMixin(OneStudentMixin):
         if candidate == ON_LABELS:
             # Exactly as without a teacher.
             student._fit_distillation(
-                rows.X, rows.y, rows.weight, None, 0.0, 1.0, recipe.class_weight
+                rows.X, rows.y, rows.weight, None, 0.0, 1.0, self._class_weights()
             )
             return 1.0
         material = supply.everything(candidate, recipe)
         problem, (terms,) = recipe.problems([candidate], material)
         # Rows that a student would hold out have whispered their labels to the teacher.
-        problem = replace(problem, terms=terms, n_epochs=outcome.epochs(position))
+        problem = replace(
+            problem,
+            terms=terms,
+            n_epochs=outcome.epochs(position),
+            class_weight=self._class_weights(),
+        )
         student._fit_problem(problem)
         return recipe.temperature(candidate, material)
 

@@ -554,3 +554,37 @@ def test_balanced_weights_find_the_rare_class(student, mixing_weight):
         recall[class_weight] = min((found == k)[y == k].mean() for k in (0, 1))
     assert recall["balanced"] > 0.75
     assert recall["balanced"] > recall[None] + 0.15
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        LinearStudent(),
+        MLPStudent((6,), max_iter=8, random_state=0),
+        make_pipeline(StandardScaler(), LinearStudent()),
+        LogisticRegression(),
+        DecisionTreeClassifier(max_depth=3, random_state=0),
+    ],
+)
+@pytest.mark.parametrize("weight", ["balanced", {0: 1.0, 1: 6.0}])
+def test_the_choice_is_by_the_student_s_own_weights_too(student, weight):
+    """What undoes the weighting is no gain; others like it say probabilities."""
+    X, y = make_classification(240, 6, n_informative=4, weights=[0.9], random_state=0)
+    last = student[-1] if isinstance(student, Pipeline) else student
+    teacher = GaussianNB(priors=[0.99, 0.01])
+    tables, probas = [], []
+    for of_student in (True, False):
+        last.set_params(class_weight=weight if of_student else None)
+        model = DistillationClassifier(
+            teacher,
+            clone(student),
+            class_weight=None if of_student else weight,
+            augmentation=None,
+            random_state=0,
+        ).fit(X, y)
+        tables.append(model.candidates_)
+        probas.append(model.predict_proba(X))
+    last.set_params(class_weight=None)
+    for name in ("log_loss", "gain", "teacher_share", "chosen"):
+        assert_allclose(tables[0][name], tables[1][name], rtol=1e-6, atol=1e-9)
+    assert_allclose(*probas, rtol=1e-4, atol=1e-6)

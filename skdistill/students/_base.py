@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -227,13 +228,33 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._solve(replace(problem, X=X))
         return self
 
+    def _own_class_weight(self) -> Any:
+        """Return how the student is told to weigh classes."""
+        return self.class_weight
+
+    def _without_class_weight(self) -> BaseStudent:
+        """Return a copy that is not told to weigh classes."""
+        student = copy(self)
+        student.class_weight = None
+        return student
+
+    def _times_own_class_weights(
+        self,
+        weights: FloatArray | None,
+        classes: NDArray[Any],
+        y: NDArray[Any],
+        sample_weight: FloatArray,
+    ) -> FloatArray | None:
+        """Return weights of classes times the student's own for these labels."""
+        own = class_weights(self._own_class_weight(), classes, y, sample_weight)
+        given = [factors for factors in (weights, own) if factors is not None]
+        return np.prod(given, axis=0) if given else None
+
     def _class_weights(self, problem: Problem) -> FloatArray | None:
         """Return the factors of the classes: the problem's times the student's own."""
-        own = class_weights(self.class_weight, problem.classes, *problem.labels())
-        given = [
-            weights for weights in (problem.class_weight, own) if weights is not None
-        ]
-        return np.prod(given, axis=0) if given else None
+        return self._times_own_class_weights(
+            problem.class_weight, problem.classes, *problem.labels()
+        )
 
     def _fit_many(
         self, problem: Problem, objectives: Sequence[Terms], n_threads: int = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -105,6 +106,19 @@ class EstimatorStudent(BaseStudent):
     def _weighs_classes(self) -> bool:
         within = _params_named(_last_step(self.estimator), "class_weight")
         return any(value is not None for value in within.values())
+
+    def _own_class_weight(self) -> Any:
+        last = _last_step(self.estimator)
+        value = last.get_params(deep=False).get("class_weight")
+        # Another name is refused where there are soft labels.
+        return value if value == "balanced" or isinstance(value, dict) else None
+
+    def _without_class_weight(self) -> BaseStudent:
+        student = copy(self)
+        if self._own_class_weight() is not None:
+            student.estimator = clone(self.estimator)
+            _last_step(student.estimator).set_params(class_weight=None)
+        return student
 
     def _ends_in_one_minimum(self) -> bool:
         last = _last_step(self.estimator)
