@@ -18,7 +18,7 @@ from sklearn.utils.validation import _num_samples
 from skdistill._retrieval.targets import check_sparse_soft_labels
 from skdistill._scoring import is_frozen
 from skdistill._sparse_rows import keep_largest
-from skdistill._typing import Estimator, InputLike, IntArray
+from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 
 #: Folds of ``cv=None``.
 DEFAULT_FOLDS = 3
@@ -163,19 +163,42 @@ def score(
     parts = []
     for start in range(0, _num_samples(X), SCORED_ROWS):
         chunk = _safe_indexing(X, slice(start, start + SCORED_ROWS))
-        proba = _dense_proba(teacher.predict_proba(chunk))
         known = getattr(teacher, "classes_", None)
+        proba = _one_matrix(teacher.predict_proba(chunk), known, name)
         proba = _in_columns(proba, known, classes, name)
         shape = (_num_samples(chunk), len(classes))
         parts.append(check_sparse_soft_labels(proba, shape, top_k))
     return sp.csr_matrix(sp.vstack(parts, format="csr"))
 
 
-def _dense_proba(proba: Any) -> Any:
-    """Return one matrix of chances; forests return one for each label."""
-    if isinstance(proba, list):
-        return np.column_stack([np.asarray(p)[:, -1] for p in proba])
-    return proba if sp.issparse(proba) else np.asarray(proba)
+def _one_matrix(proba: Any, known: Any, name: str) -> Any:
+    """Return one matrix of chances; forests return an array for each label."""
+    if not isinstance(proba, list):
+        return proba if sp.issparse(proba) else np.asarray(proba)
+    arrays = [np.asarray(p) for p in proba]
+    if isinstance(known, list) and len(known) == len(arrays):
+        pairs = zip(arrays, known, strict=True)
+        return np.column_stack([_chance(p, np.asarray(c), name) for p, c in pairs])
+    widths = {p.shape[1] for p in arrays}
+    if len(widths) > 1:
+        raise ValueError(
+            f"The teacher {name} returned {sorted(widths)} columns for its labels, and "
+            "has no list classes_ that says which classes they are."
+        )
+    return np.column_stack([p[:, -1] for p in arrays])
+
+
+def _chance(proba: FloatArray, classes: NDArray[Any], name: str) -> FloatArray:
+    """Return the column of class 1; a label that no row had has the class 0 only."""
+    columns = np.flatnonzero(classes == 1)
+    if len(columns):
+        return proba[:, columns[0]]
+    if len(classes) > 1:
+        raise ValueError(
+            f"The teacher {name} knows the classes {classes.tolist()} of a label; it "
+            "must have been fitted to an indicator of zeros and ones."
+        )
+    return np.zeros(len(proba))
 
 
 def _in_columns(

@@ -1,0 +1,95 @@
+"""Soft labels for retrieval: which chances of a teacher belong to which label."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from skdistill._retrieval.teacher import Labelled, teacher_soft_labels
+
+
+def constant_labels():
+    """Inputs; labels of which one is in no row, one in all, one in half of them."""
+    X = np.repeat(np.eye(2), 10, axis=0)
+    return X, np.column_stack([np.zeros(20), np.ones(20), X[:, 0]]).astype(int)
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        RandomForestClassifier(3, bootstrap=False, random_state=0),
+        KNeighborsClassifier(1),
+        DecisionTreeClassifier(),
+        MultiOutputClassifier(DecisionTreeClassifier()),
+        OneVsRestClassifier(DecisionTreeClassifier()),
+        make_pipeline(StandardScaler(), KNeighborsClassifier(1)),
+        GridSearchCV(DecisionTreeClassifier(), {"max_depth": [2]}, cv=KFold(2)),
+    ],
+    ids=lambda teacher: type(teacher).__name__,
+)
+@pytest.mark.parametrize("dtype", [int, bool, float])
+@pytest.mark.filterwarnings("ignore:Label (not )?[01] is present in all")
+def test_a_label_that_no_row_has_gets_no_chance(teacher, dtype):
+    X, Y = constant_labels()
+    for frozen in (teacher, FrozenEstimator(clone(teacher).fit(X, Y.astype(dtype)))):
+        rows = Labelled(X, Y.astype(dtype), np.arange(3))
+        soft = teacher_soft_labels([frozen], rows, "in-sample", 3, 0)
+        assert_allclose(soft.toarray(), Y)
+
+
+def test_a_rare_label_gets_no_chance_from_the_fold_without_it():
+    X, Y = constant_labels()
+    Y[:, 0] = np.arange(20) == 3
+    cv = PredefinedSplit(np.repeat([0, 1], 10))
+    tree = DecisionTreeClassifier(random_state=0)
+    soft = teacher_soft_labels([tree], Labelled(X, Y, np.arange(3)), cv, 3, 0)
+    assert_array_equal(soft.toarray()[:10, 0], 0.0)
+
+
+class Listed(BaseEstimator):
+    """Gives chances as a list of arrays; knows what it is told of their classes."""
+
+    def __init__(self, widths, classes=None):
+        self.widths = widths
+        self.classes = classes
+
+    def fit(self, X, y):
+        if self.classes is not None:
+            self.classes_ = self.classes
+        return self
+
+    def predict_proba(self, X):
+        return [np.full((len(X), width), 0.25) for width in self.widths]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "expected"),
+    [
+        # Nothing is known of the classes: two are "not" and "yes", one is "yes".
+        (Listed([2, 2, 2]), [0.25, 0.25, 0.25]),
+        (Listed([1, 1, 1]), [0.25, 0.25, 0.25]),
+        (Listed([2, 2, 2], np.arange(3)), [0.25, 0.25, 0.25]),
+        (Listed([2, 1, 1], [[0, 1], [0], [1]]), [0.25, 0.0, 0.25]),
+        (Listed([2, 1, 2]), r"returned \[1, 2\] columns"),
+        (Listed([2, 1, 2], np.arange(3)), r"returned \[1, 2\] columns"),
+        (Listed([2, 2, 2], [["no", "yes"]] * 3), r"the classes \['no', 'yes'\] of a"),
+    ],
+)
+def test_chances_of_each_label_are_those_of_class_one(teacher, expected):
+    X, Y = constant_labels()
+    rows = Labelled(X, Y, np.arange(3))
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=f"The teacher Listed .*{expected}"):
+            teacher_soft_labels([teacher], rows, "in-sample", 3, 0)
+    else:
+        soft = teacher_soft_labels([teacher], rows, "in-sample", 3, 0)
+        assert_allclose(soft.toarray(), np.tile(expected, (20, 1)))
