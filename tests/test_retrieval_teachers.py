@@ -2,11 +2,19 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    PredefinedSplit,
+    StratifiedKFold,
+    cross_val_predict,
+)
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -14,7 +22,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from skdistill import DistillationRetriever
 from skdistill._retrieval.teacher import Labelled, teacher_soft_labels
+
+#: A teacher that takes sparse rows.
+OWN = DistillationRetriever(dim=4, max_iter=1, random_state=0)
 
 
 def constant_labels():
@@ -93,3 +105,44 @@ def test_chances_of_each_label_are_those_of_class_one(teacher, expected):
     else:
         soft = teacher_soft_labels([teacher], rows, "in-sample", 3, 0)
         assert_allclose(soft.toarray(), np.tile(expected, (20, 1)))
+
+
+# -- rows and folds -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form", [sp.coo_matrix, sp.csc_matrix, sp.dia_matrix, sp.lil_matrix]
+)
+def test_sparse_inputs_of_every_form_reach_the_teacher(form):
+    X, Y = constant_labels()
+    csr = sp.csr_matrix(X)
+    student = DistillationRetriever(OWN, dim=2, max_iter=1, random_state=0)
+    expected = clone(student).fit(csr, Y).predict_proba(csr)
+    other = form(csr)
+    assert_array_equal(student.fit(other, Y).predict_proba(other), expected)
+
+
+@pytest.mark.parametrize("y", [np.arange(20) % 2, np.tile(["b", "a"], 10)])
+def test_a_splitter_may_look_at_the_classes(y):
+    # Folds by the order of the rows would have one class each.
+    y = np.sort(y)
+    X = np.arange(20.0)[:, None]
+    rows = Labelled(X, y, np.unique(y))
+    tree = DecisionTreeClassifier(random_state=0)
+    soft = teacher_soft_labels([tree], rows, StratifiedKFold(2), 2, 0)
+    expected = cross_val_predict(
+        tree, X, y, cv=StratifiedKFold(2), method="predict_proba"
+    )
+    assert_array_equal(soft.toarray(), expected)
+
+
+@pytest.mark.parametrize("cv", [StratifiedKFold(2), GroupKFold(2)])
+def test_a_splitter_that_cannot_split_is_named(cv):
+    X, Y = constant_labels()
+    student = DistillationRetriever(OWN, cv=cv, dim=2, max_iter=1)
+    message = f"cv={type(cv).__name__}.* cannot split 20 rows with sets of labels"
+    with pytest.raises(ValueError, match=message):
+        student.fit(X, Y)
+    message = "cv=GroupKFold.* cannot split 20 rows with one label each"
+    with pytest.raises(ValueError, match=message):
+        student.set_params(cv=GroupKFold(2)).fit(X, Y[:, 2])

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array
 
@@ -387,7 +387,8 @@ default=None
         elif task.labels.kind == DENSE:
             # Some teachers, forests among them, take no other.
             y = y.toarray().astype(task.labels.dtype)
-        rows = Labelled(_safe_indexing(task.raw_X, task.train), y, task.labels.classes)
+        (X,) = indexable(task.raw_X)
+        rows = Labelled(_safe_indexing(X, task.train), y, task.labels.classes)
         return teacher_soft_labels(
             self._teachers(seed), rows, self.cv, self.top_k, seed
         )

@@ -89,7 +89,7 @@ def _soft_labels(
     if isinstance(cv, str):
         return score(_fit(teacher, rows, None), rows.X, classes, top_k)
     parts, order = [], []
-    for train, test in _folds(cv, _num_samples(rows.X), seed):
+    for train, test in _folds(cv, rows, seed):
         fitted = _fit(teacher, rows, train)
         held_out = _safe_indexing(rows.X, test)
         parts.append(score(fitted, held_out, classes, top_k))
@@ -98,12 +98,21 @@ def _soft_labels(
     return sp.csr_matrix(sp.vstack(parts, format="csr")[back])
 
 
-def _folds(cv: Any, n_samples: int, seed: int) -> list[tuple[IntArray, IntArray]]:
+def _folds(cv: Any, rows: Labelled, seed: int) -> list[tuple[IntArray, IntArray]]:
     """Split the rows so that each is scored once."""
+    n_samples = _num_samples(rows.X)
     if cv is None or isinstance(cv, (int, np.integer)):
         n_folds = min(DEFAULT_FOLDS if cv is None else int(cv), n_samples)
         cv = KFold(n_folds, shuffle=True, random_state=seed % 2**32)
-    folds = list(check_cv(cv).split(np.empty((n_samples, 1))))
+    # Sets of labels are no classes to stratify by.
+    y = [rows.y] if rows.y.ndim == 1 else []
+    try:
+        folds = list(check_cv(cv).split(np.empty((n_samples, 1)), *y))
+    except (TypeError, ValueError) as error:
+        kind = "one label each" if y else "sets of labels"
+        raise ValueError(
+            f"cv={cv!r} cannot split {n_samples} rows with {kind}: {error}"
+        ) from error
     scored = np.bincount(np.concatenate([t for _, t in folds]), minlength=n_samples)
     if len(scored) != n_samples or not (scored == 1).all():
         raise ValueError(
