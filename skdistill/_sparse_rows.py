@@ -27,7 +27,9 @@ def with_values(matrix: sp.csr_matrix, values: FloatArray) -> sp.csr_matrix:
     return sp.csr_matrix(parts, shape=matrix.shape)
 
 
-def keep_largest(matrix: sp.csr_matrix, top_k: int) -> sp.csr_matrix:
+def keep_largest(
+    matrix: sp.csr_matrix, top_k: int, *, by_magnitude: bool = False
+) -> sp.csr_matrix:
     """Keep the largest values of each row.
 
     Parameters
@@ -36,6 +38,8 @@ def keep_largest(matrix: sp.csr_matrix, top_k: int) -> sp.csr_matrix:
         Sorted columns.
     top_k : int
         How many of each row.
+    by_magnitude : bool, default=False
+        Whether the largest are those farthest from zero, of either sign.
 
     Returns
     -------
@@ -46,7 +50,8 @@ def keep_largest(matrix: sp.csr_matrix, top_k: int) -> sp.csr_matrix:
     if not len(lengths) or lengths.max() <= top_k:
         return matrix
     rows = np.repeat(np.arange(matrix.shape[0]), lengths)
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    size = np.abs(matrix.data) if by_magnitude else matrix.data
+    order = np.lexsort((matrix.indices, -size, rows))
     rank = np.arange(len(order)) - np.repeat(matrix.indptr[:-1], lengths)
     kept = np.sort(order[rank < top_k])
     ends = np.append(0, np.cumsum(np.minimum(lengths, top_k)))

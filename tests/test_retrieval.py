@@ -735,6 +735,19 @@ def test_vectors_keep_their_largest_entries_and_unit_length(data, monkeypatch):
     assert_allclose(parts.labels.matrix.toarray(), whole.toarray(), atol=1e-6)
 
 
+def test_vectors_keep_the_entries_of_the_largest_magnitude():
+    rng = np.random.default_rng(0)
+    X = sp.random(40, 60, 0.4, "csr", random_state=0, data_rvs=rng.standard_normal)
+    y = np.arange(40) % 4
+    # A plain retriever: the vectors are what its sparse part was cut to.
+    vectors = clone(SMALL).set_params(residual=6).fit(X, y).residual_
+    unit = X.toarray() / np.sqrt((X.toarray() ** 2).sum(axis=1))[:, None]
+    sums = np.stack([unit[y == j].sum(axis=0) for j in range(4)])
+    expected = np.sort(np.argsort(-np.abs(sums), axis=1)[:, :6], axis=1)
+    assert_array_equal(vectors.indices.reshape(4, 6), expected)
+    assert (np.take_along_axis(sums, expected, axis=1) < 0).any(axis=1).all()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_common_features_are_only_another_way_to_the_product(data, monkeypatch, share):
     from skdistill._retrieval import centroids

@@ -279,9 +279,10 @@ def fit_residual(
 ) -> Residual:
     """Return centroids of the labels' rows as the sparse part of the logits.
 
-    The vector of label j is ``c_j = sum_i y_ij x_i / |x_i|``, of that the largest
-    entries, divided by their length and multiplied with the scale. What it gives a row
-    of its own is ``(x c_j - x x') / |c_j - x'|``, x' the row's part of ``c_j``.
+    The vector of label j is ``c_j = sum_i y_ij x_i / |x_i|``, of that the entries of
+    the largest magnitude, divided by their length and multiplied with the scale. What
+    it gives a row of its own is ``(x c_j - x x') / |c_j - x'|``, x' the row's part of
+    ``c_j``.
 
     Parameters
     ----------
@@ -317,7 +318,7 @@ def fit_residual(
 def largest_sums(
     unit: sp.csr_matrix, by_label: sp.csr_matrix, n_kept: int
 ) -> sp.csr_matrix:
-    """Return the sums of each label's rows, of each the largest entries.
+    """Return the sums of each label's rows, of each the entries farthest from 0.
 
     Parameters
     ----------
@@ -340,7 +341,8 @@ def largest_sums(
     for start, stop in pairwise([0, *bounds.tolist(), by_label.shape[0]]):
         sums = sp.csr_matrix(by_label[start:stop] @ unit)
         sums.sort_indices()
-        parts.append(keep_largest(sums, n_kept))
+        # A feature that speaks against a row says as much as one that speaks for it.
+        parts.append(keep_largest(sums, n_kept, by_magnitude=True))
     return sp.csr_matrix(sp.vstack(parts, format="csr"), dtype=np.float32)
 
 
