@@ -21,6 +21,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 
 from skdistill import DistillationRetriever
+from skdistill._retrieval import estimator
+from skdistill._retrieval.checkpoint import Checkpoint
 from skdistill.datasets import make_retrieval
 from skdistill.metrics import precision_at_k, retrieval_scorer
 
@@ -657,9 +659,87 @@ def test_a_checkpoint_of_another_training_is_refused(data, tmp_path, monkeypatch
     with pytest.raises(ValueError, match="other parameters or data"):
         clone(retriever).fit(X, Y[:, ::-1])
     assert_same(clone(retriever).fit(X, Y), retriever)
-    path.write_text("something else")
-    with pytest.raises(ValueError, match="but no checkpoint"):
-        clone(retriever).fit(X, Y)
+    with pytest.raises(ValueError, match="other parameters or data"):
+        clone(retriever).set_params(random_state=1).fit(X, Y)
+
+
+def array_alone(path):
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def cut_archive(path):
+    with path.open("wb") as file:
+        np.savez(file, position=np.zeros(99))
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_text("something else"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK\x03\x04junk"),
+        lambda path: path.mkdir(),
+        array_alone,
+        cut_archive,
+    ],
+    ids=["text", "empty", "broken", "folder", "array", "cut"],
+)
+def test_what_is_no_checkpoint_is_refused(data, tmp_path, write):
+    path = tmp_path / "training.npz"
+    write(path)
+    with pytest.raises(ValueError, match="is there but no checkpoint"):
+        clone(SMALL).set_params(checkpoint=path).fit(*data)
+
+
+class BrokenOff(Exception):
+    pass
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("random_state", [None, 3, np.random.RandomState(3)])
+def test_a_training_of_any_random_state_goes_on(
+    tmp_path, monkeypatch, random_state, given
+):
+    # So many rows that some are held out, and which ones follows from the seed.
+    X = np.random.RandomState(0).standard_normal((2000, 3))
+    y = np.arange(2000) % 3
+    P = np.random.RandomState(1).random_sample((2000, 3)) if given else None
+    retriever = DistillationRetriever(
+        dim=2,
+        max_iter=3,
+        batch_size=1000,
+        checkpoint=tmp_path / "training.npz",
+        random_state=random_state,
+    )
+    save = Checkpoint.save
+
+    def save_and_break_off(self, state):
+        save(self, state)
+        raise BrokenOff
+
+    monkeypatch.setattr(Checkpoint, "save", save_and_break_off)
+    with pytest.raises(BrokenOff):
+        retriever.fit(X, y, soft_labels=P)
+    monkeypatch.undo()
+    with np.load(retriever.checkpoint) as state:
+        seed, losses = int(state["seed"]), state["losses"]
+    retriever.fit(X, y, soft_labels=P)
+    assert_array_equal(retriever.loss_curve_[:1], losses)
+    whole = clone(retriever).set_params(checkpoint=None)
+    monkeypatch.setattr(estimator, "check_random_state", lambda _: Seed(seed))
+    assert_same(whole.fit(X, y, soft_labels=P), retriever)
+
+
+class Seed:
+    """Draws the seed that it was given."""
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def randint(self, _):
+        return self.seed
 
 
 # -- callbacks ----------------------------------------------------------------------

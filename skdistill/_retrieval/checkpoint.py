@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,21 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            # An array alone is no archive to enter, which is the TypeError.
+            with (
+                self.path.open("rb") as file,
+                np.load(file, allow_pickle=False) as archive,
+            ):
                 state = {name: archive[name] for name in archive.files}
             fingerprint = str(state.pop("fingerprint"))
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except (
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            EOFError,
+            zipfile.BadZipFile,
+        ) as error:
             raise ValueError(
                 f"checkpoint={str(self.path)!r} is there but no checkpoint: {error}"
             ) from error

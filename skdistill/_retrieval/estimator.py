@@ -331,7 +331,9 @@ default=None
             seed = int(state["seed"])
             task = self._task(X, y, seed)
             soft = stored_soft_labels(state, task)
-        elif soft is None and self._has_teacher():
+        elif soft is not None:
+            soft = soft[task.train]
+        elif self._has_teacher():
             soft = self._from_teacher(task, seed)
         self._train(task, soft, seed, checkpoint, state)
         return self
@@ -347,11 +349,11 @@ default=None
         return RetrievalTask(checked, X, y, labels, train, held_out)
 
     def _given(self, soft_labels: Any, task: RetrievalTask) -> sp.csr_matrix | None:
-        """Check soft labels that were passed; of the rows to train on."""
+        """Check soft labels that were passed."""
         if soft_labels is None or self.mixing_weight == 0:
             return None
         shape = task.labels.indicator.shape
-        return check_sparse_soft_labels(soft_labels, shape, self.top_k)[task.train]
+        return check_sparse_soft_labels(soft_labels, shape, self.top_k)
 
     def _has_teacher(self) -> bool:
         """Whether soft labels have to be made."""
@@ -455,7 +457,10 @@ default=None
         """Return the checkpoint and, where a training was broken off, its state."""
         if self.checkpoint is None:
             return None, None
-        left_out = ("checkpoint", "device", "memory_limit", "report_every", "search")
+        left_out = ["checkpoint", "device", "memory_limit", "report_every", "search"]
+        if not isinstance(self.random_state, Integral):
+            # A generator is not as it was before the fit; the state has the seed.
+            left_out.append("random_state")
         parameters = {
             name: value
             for name, value in self.get_params(deep=True).items()
