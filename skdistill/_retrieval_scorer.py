@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,9 @@ class RetrievalScorer:
             `predict_proba` of one matrix.
         X : array or CSR of shape (n_samples, n_features)
             Rows.
-        y : array or CSR of shape (n_samples, n_labels), or sequence of sequences
-            Their labels. Sequences hold names, of which `classes_` has the order.
+        y : array or CSR of shape (n_samples, n_labels), or sequence
+            Their labels. A sequence holds names, of one label or a set of them for
+            each row, of which `classes_` has the order.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -150,8 +151,9 @@ def label_indicator(y: Any, classes: ArrayLike | None = None) -> sp.csr_array:
 
     Parameters
     ----------
-    y : array or CSR of shape (n_samples, n_labels), or sequence of sequences
-        An indicator, or the names of each row's labels.
+    y : array or CSR of shape (n_samples, n_labels), or sequence
+        An indicator, or the names of each row's labels, in a sequence, a set or, of one
+        label a row, as they are.
     classes : array-like of shape (n_labels,), default=None
         The name of each column. Other names get columns behind them: they can be
         missed, but not found.
@@ -164,19 +166,61 @@ def label_indicator(y: Any, classes: ArrayLike | None = None) -> sp.csr_array:
     Raises
     ------
     ValueError
-        If `y` holds names, and there are no `classes`.
+        If `y` holds names, and there are no `classes`, or some of its entries are sets
+        of labels and others are labels.
     """
-    if sp.issparse(y) or (isinstance(y, np.ndarray) and y.ndim == 2):
+    if sp.issparse(y) or getattr(y, "ndim", 1) == 2:
         return indicator(y, "y")
     if classes is None:
         raise ValueError("y holds names of labels, but the estimator has no classes_.")
-    rows: Sequence[Any] = [[name] for name in y] if np.ndim(y[0]) == 0 else y
+    sets = is_sequence_of_sets(y)
+    rows = [list(row) if sets else [row] for row in y]
     column = {name: j for j, name in enumerate(np.asarray(classes).tolist())}
     indices = [column.setdefault(_plain(name), len(column)) for r in rows for name in r]
     indptr = np.cumsum([0, *(len(row) for row in rows)])
     shape = (len(rows), len(column))
     values = np.ones(len(indices))
     return indicator(sp.csr_array((values, indices, indptr), shape=shape), "y")
+
+
+def is_sequence_of_sets(y: Any) -> bool:
+    """Return whether y is a sequence whose entries are sets of labels, not labels.
+
+    Parameters
+    ----------
+    y : sequence, array or series
+        Labels.
+
+    Returns
+    -------
+    bool
+        False also of arrays of numbers or strings, whatever their shape.
+
+    Raises
+    ------
+    ValueError
+        If some entries are sets of labels and others are labels.
+    """
+    if isinstance(y, np.ndarray) and y.dtype != object:
+        return False
+    if not isinstance(y, (Sequence, np.ndarray)) or isinstance(y, str):
+        # pandas: a series of lists.
+        y = getattr(y, "array", None)
+        if y is None:
+            return False
+    rows = [row for row in y if not _is_scalar(row)]
+    if rows and len(rows) < len(y):
+        raise ValueError(
+            "y mixes single labels and sets of labels; put single labels into lists."
+        )
+    return bool(rows)
+
+
+def _is_scalar(row: Any) -> bool:
+    """Whether an entry of y is one label; tuples are sets of labels."""
+    if isinstance(row, np.ndarray):
+        return row.ndim == 0
+    return isinstance(row, (str, bytes)) or not isinstance(row, Iterable)
 
 
 def _plain(name: Any) -> Any:

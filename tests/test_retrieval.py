@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
@@ -267,6 +268,29 @@ def test_names_and_text():
     chosen = model.predict(texts[:4])
     assert sp.issparse(chosen)
     assert_array_equal(chosen.toarray(), [[0, 1, 1], [0, 1, 0], [1, 0, 0], [1, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda names: [set(labels) for labels in names],
+        lambda names: [frozenset(labels) for labels in names],
+        lambda names: pd.Series(names, index=range(100, 160)),
+        lambda names: pd.Series(map(set, names), index=range(60)[::-1]),
+        lambda names: np.array([*names, None], dtype=object)[:-1],
+    ],
+    ids=["sets", "frozensets", "series", "series of sets", "array"],
+)
+def test_scores_take_labels_in_every_form_that_fit_takes(form):
+    X = np.repeat(np.eye(3), 20, axis=0)
+    names = [["a"], ["b", "c"], ["c"]]
+    names = [labels for labels in names for _ in range(20)]
+    retriever = clone(SMALL).set_params(max_iter=2).fit(X, names)
+    y = form(names)
+    assert retriever.score(X, y) == retriever.score(X, names) > 0
+    scorer = retrieval_scorer("recall", k=1)
+    assert scorer(retriever, X, y) == scorer(retriever, X, names) > 0
+    assert_array_equal(clone(retriever).fit(X, y).classes_, retriever.classes_)
 
 
 def test_output_follows_the_form_of_the_labels(data):

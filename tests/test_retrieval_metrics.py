@@ -4,6 +4,7 @@ import pickle
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
@@ -291,6 +292,29 @@ def test_scorer_of_named_labels():
     )
     indicator = np.array([[0, 1, 0], [1, 1, 0]])
     assert retrieval_scorer("precision", k=2)(Names(), None, indicator) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        ([{"b", "c"}, {"a"}], 0.5),
+        (("b", "a"), 0.5),
+        ([("a",), ("b", "c", "d")], 0.5),
+        ([[], {"d"}], 0.5),
+        (pd.Series([["b", "c"], ["a"]], index=[7, 3]), 0.5),
+        (pd.Series([{"b"}, {"d"}], index=[1, 0]), 1.0),
+        (pd.Series(["b", "d"], index=[1, 0]), 1.0),
+        (pd.Series(["b", "d"], index=[5, 6], dtype="category"), 1.0),
+        (pd.DataFrame([[0, 1, 0], [1, 0, 0]], columns=list("pqr")), 0.5),
+    ],
+)
+def test_scorer_reads_labels_as_fit_does(y, expected):
+    assert retrieval_scorer("precision", k=1)(Names(), None, y) == expected
+
+
+def test_scorer_refuses_labels_beside_sets_of_labels():
+    with pytest.raises(ValueError, match="mixes single labels and sets of labels"):
+        retrieval_scorer("precision", k=1)(Names(), None, ["a", ["b"]])
 
 
 def test_scorer_names_what_an_estimator_lacks():

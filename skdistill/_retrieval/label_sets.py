@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -12,6 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
+from skdistill._retrieval_scorer import is_sequence_of_sets
 from skdistill._typing import InputLike
 from skdistill._validation import check_labels, check_not_empty, encode_labels
 
@@ -73,7 +73,7 @@ def read_labels(y: Any, X: InputLike) -> LabelSets:
     if sp.issparse(y):
         check_consistent_length(X, y)
         return _from_sparse(y)
-    if _is_sequence_of_sets(y):
+    if is_sequence_of_sets(y):
         check_consistent_length(X, y)
         if not _looks_like_indicator(y):
             return _from_names(y)
@@ -124,30 +124,6 @@ def _check_binary(values: NDArray[Any], shape: tuple[int, ...]) -> None:
             f"y of shape {shape} must be an indicator of zeros and ones, but holds "
             f"{wrong[0]!r}. Probabilities go into the argument soft_labels."
         )
-
-
-def _is_sequence_of_sets(y: Any) -> bool:
-    """Whether y is a sequence whose entries are sets of labels, not labels."""
-    if isinstance(y, np.ndarray) and y.dtype != object:
-        return False
-    if not isinstance(y, (Sequence, np.ndarray)) or isinstance(y, str):
-        # pandas: a series of lists.
-        y = getattr(y, "array", None)
-        if y is None:
-            return False
-    rows = [row for row in y if not _is_scalar(row)]
-    if rows and len(rows) < len(y):
-        raise ValueError(
-            "y mixes single labels and sets of labels; put single labels into lists."
-        )
-    return bool(rows)
-
-
-def _is_scalar(row: Any) -> bool:
-    """Whether an entry of y is one label; tuples are sets of labels."""
-    if isinstance(row, np.ndarray):
-        return row.ndim == 0
-    return isinstance(row, (str, bytes)) or not isinstance(row, Iterable)
 
 
 def _looks_like_indicator(y: Any) -> bool:
