@@ -132,7 +132,9 @@ class SoftmaxObjective:
     def finish(self, sums: RowSums) -> Array:
         """Return the loss of each row, (B,)."""
         xp = namespace(sums.raised)
-        losses = sums.raised + sums.mass * sums.log_total
+        # A row without a target may have met no label, and then has no total.
+        log_total = xp.where(sums.mass == 0, 0.0, sums.log_total)
+        losses = sums.raised + sums.mass * log_total
         for rows, own_logits, log_weight, anchors in sums.own:
             excess = _excess(own_logits - sums.log_total[rows], log_weight)
             losses = losses + sum_by_row(rows, anchors * excess, len(losses))

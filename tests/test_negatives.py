@@ -4,6 +4,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skdistill._retrieval.negatives import PROPOSALS, DrawnNegatives, make_proposal
@@ -172,6 +173,28 @@ def test_no_draws_leaves_the_labels_of_the_batch():
     )
     assert_array_equal(candidates, [2, 4])
     assert_array_equal(log_inclusion, 0.0)
+
+
+@pytest.mark.parametrize("n_rows", [1, 6])
+def test_a_batch_of_one_row_has_its_own_labels_of_weight_one(n_rows):
+    proposal = make("in-batch", n_rows=n_rows, batch_size=1)
+    candidates, log_inclusion = proposal.draw(
+        np.array([3, 0]), np.random.default_rng(0)
+    )
+    assert_array_equal(candidates, [0, 3])
+    assert_array_equal(log_inclusion, 0.0)
+
+
+@pytest.mark.parametrize("array", [np.zeros, torch.zeros])
+def test_a_row_that_has_met_no_label_has_no_loss(array):
+    empty = array((2, 0))
+    objective = SoftmaxObjective()
+    losses = objective.finish(objective.start(2, empty))
+    assert losses.dtype == empty.dtype
+    assert_array_equal(losses, 0.0)
+    losses, slope = loss_and_slope(objective, array((2, 3)), array((2, 3)))
+    assert_array_equal(losses, 0.0)
+    assert_array_equal(slope, 0.0)
 
 
 def test_unknown_proposals_are_named():

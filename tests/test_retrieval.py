@@ -141,6 +141,25 @@ def test_every_objective_learns_from_labels_and_teacher(data, objective, n_negat
     assert hits.mean() > np.asarray(Y.mean(axis=0)).max()
 
 
+@pytest.mark.parametrize("residual", [0, 50])
+@pytest.mark.parametrize(
+    "params", [{"proposal": "in-batch", "n_negatives": 5}, {"n_negatives": 0}]
+)
+def test_a_row_alone_has_no_negatives_and_no_loss(data, params, residual):
+    X, Y = data
+    alone = clone(SMALL).set_params(
+        batch_size=1, max_iter=2, residual=residual, **params
+    )
+    alone.fit(X[:40], np.arange(40) % 3)
+    assert_array_equal(alone.loss_curve_, 0.0)
+    # Of several labels one is told from the others; some rows have none.
+    several = Y[:40].toarray()
+    several[5:20] = 0
+    alone.fit(X[:40], several)
+    assert np.isfinite(alone.loss_curve_).all()
+    assert np.isfinite(alone.predict_proba(X)).all()
+
+
 @pytest.mark.parametrize(("steps", "passes"), [(1, 10), (900, 7), (10**5, 2)])
 def test_passes_by_themselves(steps, passes):
     recipe = clone(SMALL).set_params(max_iter="auto")._recipe()

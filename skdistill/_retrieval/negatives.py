@@ -109,7 +109,8 @@ class InBatchNegatives:
     label_counts : ndarray of shape (n_labels,)
         :math:`n_j`.
     n_rows, batch_size : int
-        N and B. With ``B = 1`` there are no negatives.
+        N and B. With ``B = 1`` there are no negatives: all candidates are labels of the
+        row, of weight 1.
     """
 
     def __init__(self, label_counts: IntArray, n_rows: int, batch_size: int) -> None:
@@ -121,6 +122,8 @@ class InBatchNegatives:
         log_missed = gammaln(rest + 1) - gammaln(rest - b + 1)
         log_missed -= gammaln(n + 1) - gammaln(n - b + 1)
         missed = np.where(avoidable, np.exp(np.minimum(log_missed, 0.0)), 0.0)
+        if b == 0:
+            missed[:] = 0.0
         with np.errstate(divide="ignore"):
             self._log_inclusion = np.log1p(-missed)
 
