@@ -321,6 +321,15 @@ def test_only_the_ratios_of_weights_matter():
     assert_allclose(first.predict_proba(X), second.predict_proba(X), atol=1e-8)
 
 
+@pytest.mark.parametrize("exponent", [-900, -140, 127, 900])
+def test_weights_need_not_be_numbers_of_single_precision(exponent):
+    X, y = data()
+    weight = np.random.default_rng(0).uniform(0.1, 2, size=len(y))
+    first = clone(SMALL).fit(X, y, sample_weight=weight)
+    second = clone(SMALL).fit(X, y, sample_weight=np.ldexp(weight, exponent))
+    assert_same_bytes(first, second)
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_no_hidden_layer_is_the_linear_model(n_classes):
     X, y = data(n_classes=n_classes)

@@ -13,7 +13,7 @@ from skdistill._device import fits_on, resolve_device
 from skdistill._typing import FloatArray, IntArray
 from skdistill.students._class_weight import weigh_terms
 from skdistill.students._held_out import rows_without
-from skdistill.students._problem import Problem, Terms
+from skdistill.students._problem import Problem, Terms, of_ordinary_size
 
 if TYPE_CHECKING:
     import torch
@@ -239,7 +239,7 @@ def _training_data(members: Sequence[Member], device: str) -> Any:
             train_rows,
             validation_rows,
         )
-    weight = _once([network.problem.sample_weight for network in networks])
+    weight = _once([of_ordinary_size(m.problem.sample_weight) for m in networks])
     return TrainingSet(
         x=x[None],
         terms=[

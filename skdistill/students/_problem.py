@@ -92,6 +92,28 @@ class Task:
     held_out: IntArray | None = None
 
 
+def of_ordinary_size(weights: FloatArray) -> FloatArray:
+    """Return weights of which only ratios matter, near 1 if they are far from it.
+
+    They then are numbers in float32, too, and can be compared with its precision.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_samples,)
+        Positive weights.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Times a power of two, which changes no digit.
+    """
+    _, exponent = np.frexp(weights.max())
+    if abs(exponent) < 16:
+        return weights
+    scaled: FloatArray = np.ldexp(weights, -exponent)
+    return scaled
+
+
 def mix_targets(
     codes: IntArray, soft_labels: FloatArray, mixing_weight: float | FloatArray
 ) -> FloatArray:

@@ -24,6 +24,7 @@ from skdistill.students._columns import (
     levels_of,
     numbers_of,
 )
+from skdistill.students._problem import of_ordinary_size
 
 #: Levels of a category that get a column of their own. The rarer ones of a column with
 #: more share `N_BUCKETS`, so that an identifier with thousands of levels stays small.
@@ -241,6 +242,7 @@ class TableEncoder:
         TableEncoder
             Itself.
         """
+        sample_weight = of_ordinary_size(sample_weight)
         uniform = sample_weight.min() == sample_weight.max()
         weight = None if uniform else sample_weight
         columns = None if is_plain(X) else columns_of(X)
