@@ -473,6 +473,29 @@ def test_a_rare_value_has_a_scale_and_a_constant_has_none():
     assert_allclose(robust_scale(values, None), (values.mean(), values.std()))
 
 
+@given(st.integers(-1000, 900), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_the_scale_of_columns_of_any_size(exponent, weighted):
+    """In units of a power of two the same digits, however large or small."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(2.0, 1.0, 60)
+    values[:2] = 2.0**100
+    weight = rng.integers(1, 4, 60).astype(float) if weighted else None
+    found = robust_scale(np.ldexp(values, exponent), weight)
+    assert_array_equal(found, np.ldexp(robust_scale(values, weight), exponent))
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e160, 1e300])
+def test_columns_of_any_size_are_learnt(size):
+    x = np.random.default_rng(0).integers(-3, 4, 200)
+    frame = pd.DataFrame({"x": x, "c": "a"})
+    other = frame.assign(x=x * size)
+    first, second = (clone(MLP).fit(table, x > 0) for table in (frame, other))
+    assert_allclose(first.predict_proba(frame), second.predict_proba(other), atol=1e-3)
+    if size > 1:  # small ones are penalised away
+        assert LinearStudent().fit(other, x > 0).score(other, x > 0) == 1.0
+
+
 def test_quantiles_are_those_of_numpy():
     values = np.random.default_rng(0).normal(size=37)
     found = weighted_quantiles(values, np.ones(37), (0.05, 0.5, 0.9))

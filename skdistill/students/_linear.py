@@ -274,9 +274,13 @@ def _in_units(
     numbers = numbers.toarray() if issparse(X) else numbers
     if n_numeric and weight.sum() > 0:
         mean = np.average(numbers, axis=0, weights=weight)
-        variance = np.average((numbers - mean) ** 2, axis=0, weights=weight)
+        # Powers of two keep all digits, and let no square overflow.
+        deviations = numbers - mean
+        _, exponents = np.frexp(np.abs(deviations).max(axis=0))
+        squares = np.ldexp(deviations, -exponents) ** 2
+        deviation = np.sqrt(np.average(squares, axis=0, weights=weight))
         centre[:n_numeric] = mean if centred else 0.0
-        scale[:n_numeric] = np.maximum(1.0, np.sqrt(variance))
+        scale[:n_numeric] = np.maximum(1.0, np.ldexp(deviation, exponents))
     numbers = (numbers - centre[:n_numeric]) / scale[:n_numeric]
     units = _Units(centre, scale)
     if issparse(X):

@@ -6,6 +6,7 @@ category, string and object columns become one column for each frequent level.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -77,15 +78,22 @@ def robust_scale(
     scale : float
         The winsorised standard deviation, in (0, inf].
     """
-    if values.min() == values.max():
-        return float(values[0]), np.inf
+    least, most = float(values.min()), float(values.max())
+    if least == most:
+        return least, np.inf
     low, high = weighted_quantiles(values, sample_weight, (TAIL, 1 - TAIL))
     values = values.astype(np.float64)
     if low < high:
+        least, most = low, high
         values = np.clip(values, low, high)
+    # Squares of numbers far from 1 overflow, or vanish. Powers of two keep all digits.
+    size = max(-least, most)
+    exponent = 0 if 1e-100 < size < 1e100 else math.frexp(size)[1]
+    if exponent:
+        values = np.ldexp(values, -exponent)
     centre = np.average(values, weights=sample_weight)
     variance = np.average((values - centre) ** 2, weights=sample_weight)
-    return float(centre), float(np.sqrt(variance))
+    return math.ldexp(centre, exponent), math.ldexp(math.sqrt(variance), exponent)
 
 
 def weighted_quantiles(
