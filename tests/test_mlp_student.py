@@ -499,6 +499,25 @@ def test_an_impossible_setting_is_an_error_that_names_it(params):
 # -- what is stored ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"activation": "tanh"},
+        {"numeric_embedding": None},
+        {"dtype": "float64"},
+        {"hidden_layer_sizes": ()},
+    ],
+)
+def test_a_fitted_student_predicts_as_it_was_fitted(params):
+    X, y = data()
+    student = clone(SMALL).fit(X, y)
+    expected = student.predict_proba(X)
+    student.set_params(**params)
+    assert_array_equal(student.predict_proba(X), expected)
+    loaded = pickle.loads(pickle.dumps(student))
+    assert_array_equal(loaded.predict_proba(X), expected)
+
+
 def test_the_pickle_is_small():
     X, y = load_digits(return_X_y=True)
     student = MLPStudent((64,), numeric_embedding=None, max_iter=2, random_state=0).fit(

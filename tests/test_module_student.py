@@ -306,6 +306,25 @@ def test_the_fitted_state_is_numpy_and_the_pickle_predicts_the_same(module):
     assert_array_equal(student.predict_proba(X), expected)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"module": perceptron},
+        {"module": Network(1, 1)},
+        {"module_kwargs": {"width": 3}},
+        {"dtype": "float64"},
+    ],
+)
+def test_a_fitted_student_predicts_as_it_was_fitted(params):
+    X, y = data()
+    student = ModuleStudent(Network, **FAST).fit(X, y)
+    expected = clone(student).fit(X, y).predict_proba(X)
+    student.set_params(**params)
+    loaded = pickle.loads(pickle.dumps(student))
+    for fitted in (student, loaded):
+        assert_array_equal(fitted.predict_proba(X), expected)
+
+
 def test_a_class_given_keeps_torch_out_of_the_pickle():
     X, y = data()
     student = ModuleStudent(Network, **FAST).fit(X, y)

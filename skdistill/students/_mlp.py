@@ -406,6 +406,8 @@ class MLPStudent(GradientStudent):
             embedding, *coefs = coefs
             embedding = embedding.astype(np.float64)
         return {
+            "_fitted_activation": self.activation,
+            "_fitted_dtype": self._parameter_dtype(),
             "embedding_coefs_": embedding,
             "coefs_": [coef.astype(np.float64) for coef in coefs],
             "intercepts_": [intercept.astype(np.float64) for intercept in intercepts],
@@ -431,11 +433,11 @@ class MLPStudent(GradientStudent):
         hidden = self.encoder_.transform(X)
         if self.embedding_coefs_ is not None:
             embedded = periodic_embedding(
-                hidden[:, self._embedded()],
+                hidden[:, self.encoder_.varied_],
                 self.frequencies_,
                 self.phases_,
                 self.embedding_coefs_,
-                self._parameter_dtype(),
+                self._fitted_dtype,
             )
             hidden = np.hstack([hidden, embedded])
         last = len(self.coefs_) - 1
@@ -445,7 +447,7 @@ class MLPStudent(GradientStudent):
             hidden = hidden @ coef
             hidden += intercept
             if i < last:
-                activate_in_place(hidden, self.activation)
+                activate_in_place(hidden, self._fitted_activation)
         return hidden
 
 

@@ -150,18 +150,21 @@ class ModuleStudent(GradientStudent):
             state["_rebuilt"] = {}
         return state
 
-    def _build(self, n_classes: int, seed: int) -> torch.nn.Module:
-        """Make an untrained module."""
+    def _build(
+        self, n_classes: int, seed: int, source: tuple[Any, Any] | None = None
+    ) -> torch.nn.Module:
+        """Make an untrained module of `module` and `module_kwargs`, or of others."""
         import torch
 
-        if isinstance(self.module, torch.nn.Module):
-            return copy.deepcopy(self.module)
-        kwargs = dict(self.module_kwargs or {})
+        make, module_kwargs = source or (self.module, self.module_kwargs)
+        if isinstance(make, torch.nn.Module):
+            return copy.deepcopy(make)
+        kwargs = dict(module_kwargs or {})
         sizes = {"n_features": self.n_features_in_, "n_classes": n_classes}
-        accepted = inspect.signature(self.module).parameters
+        accepted = inspect.signature(make).parameters
         kwargs = {n: v for n, v in sizes.items() if n in accepted} | kwargs
         with seeded_torch_rng(seed, "cpu"):
-            module = self.module(**kwargs)
+            module = make(**kwargs)
         if not isinstance(module, torch.nn.Module):
             raise TypeError(
                 "module must make a torch.nn.Module, but calling it returned "
@@ -205,7 +208,7 @@ class ModuleStudent(GradientStudent):
         """Raise unless the module returns one logit a class for each row."""
         import torch
 
-        rows = self._batch(X[:2], device)
+        rows = self._batch(X[:2], self.dtype, device)
         module.eval()
         with torch.no_grad():
             output = module(rows)
@@ -218,14 +221,19 @@ class ModuleStudent(GradientStudent):
                 f"{expected} for a batch of {len(rows)} rows, got {got}."
             )
 
-    def _batch(self, X: FloatArray, device: str) -> torch.Tensor:
+    def _batch(self, X: FloatArray, dtype: str, device: str) -> torch.Tensor:
         """Copy rows to the device; torch takes no read-only memory as it is."""
         import torch
 
-        return torch.from_numpy(X.astype(self.dtype)).to(device)
+        return torch.from_numpy(X.astype(dtype)).to(device)
 
     def _attributes(self, member_state: Any) -> dict[str, Any]:
-        return {"state_": member_state, "_rebuilt": {}}
+        return {
+            "state_": member_state,
+            "_rebuilt": {},
+            "_fitted_source": (self.module, self.module_kwargs),
+            "_fitted_dtype": self.dtype,
+        }
 
     def _fitted_module(self, device: str) -> torch.nn.Module:
         """Return the trained module, rebuilt once per fit and device."""
@@ -233,8 +241,8 @@ class ModuleStudent(GradientStudent):
 
         if device in self._rebuilt:
             return self._rebuilt[device]
-        module = self._build(len(self.classes_), 0)
-        module.to(device=device, dtype=getattr(torch, self.dtype))
+        module = self._build(len(self.classes_), 0, self._fitted_source)
+        module.to(device=device, dtype=getattr(torch, self._fitted_dtype))
         state = {name: torch.from_numpy(v.copy()) for name, v in self.state_.items()}
         module.load_state_dict(state)
         module.eval()
@@ -250,5 +258,6 @@ class ModuleStudent(GradientStudent):
         with torch.no_grad():
             for start in range(0, len(X), CHUNK_ROWS):
                 rows = slice(start, start + CHUNK_ROWS)
-                logits[rows] = module(self._batch(X[rows], device)).cpu().numpy()
+                batch = self._batch(X[rows], self._fitted_dtype, device)
+                logits[rows] = module(batch).cpu().numpy()
         return logits
