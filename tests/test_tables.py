@@ -287,15 +287,22 @@ def test_booleans_and_their_numbers_are_one_level():
 
 
 @pytest.mark.parametrize("student", STUDENTS, ids=names)
-def test_a_student_of_levels_takes_their_numbers(student):
+@pytest.mark.parametrize("first", [0, 2**60])
+def test_a_student_of_levels_takes_their_numbers(student, first):
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame(rng.integers(0, 4, (200, 2)), columns=["c", "d"])
-    y = frame["c"] > 1
+    frame = pd.DataFrame(first + rng.integers(0, 4, (200, 2)), columns=["c", "d"])
+    y = frame["c"] > first + 1
     fitted = clone(student).fit(frame.astype("category"), y)
     expected = fitted.predict_proba(frame.astype("category"))
-    for other in (frame, frame.astype(float), frame.astype(object)):
+    others = [frame, frame.astype(object), frame.astype("Int64")]
+    if first == 0:
+        others.append(frame.astype(float))
+    for other in others:
         assert_array_equal(fitted.predict_proba(other), expected)
     assert_array_equal(fitted.predict(frame), y)
+    for rows in (frame.to_numpy(), frame.to_numpy().tolist()):
+        with pytest.warns(UserWarning, match="valid feature names"):
+            assert_array_equal(fitted.predict_proba(rows), expected)
 
 
 @pytest.mark.parametrize("student", STUDENTS, ids=names)

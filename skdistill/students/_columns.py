@@ -20,7 +20,12 @@ from skdistill._validation import check_not_empty
 
 
 def check_table(
-    estimator: Any, X: InputLike, *, reset: bool, accept_sparse: bool = False
+    estimator: Any,
+    X: InputLike,
+    *,
+    reset: bool,
+    accept_sparse: bool = False,
+    has_levels: bool = False,
 ) -> Any:
     """Check an input that may be a raw table; plain numbers become a float array.
 
@@ -34,19 +39,21 @@ def check_table(
         Whether to remember the features; otherwise they are compared.
     accept_sparse : bool, default=False
         Whether sparse matrices, of finite numbers, are taken.
+    has_levels : bool, default=False
+        Whether numbers may be levels: as floats large integers would lose digits.
 
     Returns
     -------
     {ndarray, csr matrix, data frame} of shape (n_samples, n_features)
         A float array, with NaN where values are missing. Where columns are no numbers,
-        the data frame itself, or an array of objects.
+        or may be levels, the data frame itself, or an array of objects or integers.
 
     Raises
     ------
     ValueError
         As scikit-learn's own checks, and for dates.
     """
-    table = None if sp.issparse(X) else _as_table(X)
+    table = None if sp.issparse(X) else _as_table(X, has_levels)
     if table is None:
         checked = validate_data(
             estimator,
@@ -88,14 +95,17 @@ def has_missing(X: InputLike) -> bool:
         return bool(np.isnan(X.sum()))
 
 
-def _as_table(X: InputLike) -> InputLike | None:
+def _as_table(X: InputLike, has_levels: bool = False) -> InputLike | None:
     """Return X as a frame or an array of objects; None where it is plain numbers."""
     if _is_frame(X):
-        return None if all(_is_number_type(dtype) for dtype in X.dtypes) else X
+        plain = all(_is_number_type(dtype) for dtype in X.dtypes)
+        return None if plain and not has_levels else X
     try:
         array = np.asarray(X)
     except ValueError:  # rows of different lengths: for scikit-learn to tell
         return None
+    if has_levels and array.ndim == 2 and array.dtype.kind in "iu":
+        return array
     if array.ndim != 2 or array.dtype.kind not in "OUSMm":
         return None
     if array.dtype.kind in "Mm":

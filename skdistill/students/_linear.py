@@ -138,7 +138,10 @@ class LinearStudent(BaseStudent):
         return tags
 
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
-        return check_table(self, X, reset=reset, accept_sparse=True)
+        has_levels = not reset and len(self.encoder_.categorical_) > 0
+        return check_table(
+            self, X, reset=reset, accept_sparse=True, has_levels=has_levels
+        )
 
     def _fit_tasks(
         self, tasks: Sequence[Task], n_threads: int = 1

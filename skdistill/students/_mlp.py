@@ -273,7 +273,8 @@ class MLPStudent(GradientStudent):
         return tags
 
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
-        return check_table(self, X, reset=reset)
+        has_levels = not reset and len(self.encoder_.categorical_) > 0
+        return check_table(self, X, reset=reset, has_levels=has_levels)
 
     def _prepare(self, problem: Problem) -> FloatArray:
         self.encoder_ = TableEncoder(scaled=True)
