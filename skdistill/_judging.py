@@ -132,7 +132,7 @@ def judge_each(
         The folds' rows one after the other.
     """
     n_epochs = None
-    if student._stops_by_folds(len(recipe.labelled.codes)):
+    if len(folds) > 1 and student._stops_by_folds(len(recipe.labelled.codes)):
         n_epochs = best_epochs(student, recipe, candidates, folds, n_jobs)
 
     def work(some: Sequence[Candidate], material: Material, test: IntArray) -> Any:

@@ -136,7 +136,7 @@ def test_candidates_are_trained_for_the_epochs_that_rows_left_out_say(added):
         max_iter=12,
         n_iter_no_change=12,
     )
-    found = best_epochs(student, recipe, candidates, folds, None)
+    found = best_epochs(student, recipe, [candidates] * len(folds), folds, None)
     assert len(set(found)) > 1
 
     tests = np.concatenate([test for _, test in folds])
@@ -159,7 +159,7 @@ def test_candidates_are_trained_for_the_epochs_that_rows_left_out_say(added):
 
 def test_they_are_judged_after_these_epochs():
     recipe, candidates, folds = choice()
-    epochs = best_epochs(STUDENT, recipe, candidates, folds, None)
+    epochs = best_epochs(STUDENT, recipe, [candidates] * len(folds), folds, None)
     judgement = judge(STUDENT, recipe, candidates, folds, 2)
     material, test = folds[1]
     plain = clone(STUDENT).set_params(
