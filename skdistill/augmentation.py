@@ -251,11 +251,16 @@ def interpolate_neighbors(
     def _mix(own: FloatArray, other: FloatArray) -> FloatArray:
         if not share:  # one for all columns of a row
             share.append(rng.uniform(size=len(own)))
-        known = np.where(np.isnan(own), other, own)
-        new: FloatArray = known + share[0] * (other - known)
-        return new
+        return _between(own, other, share[0])
 
     return _augment(X, n_rows, n_neighbors, pool_size, rng, None, _mix)
+
+
+def _between(own: FloatArray, other: FloatArray, share: FloatArray) -> FloatArray:
+    """Return numbers that are a share of the way from some to others."""
+    known = np.where(np.isnan(own), other, own)
+    new: FloatArray = known + share * (other - known)
+    return new
 
 
 @dataclass(frozen=True)
@@ -342,29 +347,50 @@ def _mix_sparse(
     cells = np.union1d(own[0], other[0])
     first, second = (_at(cells, *values) for values in (own, other))
     rows, columns = np.divmod(cells, X.shape[1])
-    if swap_proba is None:
-        new = first + rng.uniform(size=len(pairs.own))[rows] * (second - first)
+    if X.dtype.kind == "b":  # categories, as in a dense array
+        swap = rng.uniform(size=len(cells)) < (0.5 if swap_proba is None else swap_proba)
+        new = np.where(swap, second, first)
+    elif swap_proba is None:
+        share = rng.uniform(size=len(pairs.own))[rows]
+        new = _valid(_between(*_floats(first, second), share), X, columns)
     else:
         swap = rng.uniform(size=len(cells)) < swap_proba
-        new = np.where(swap, mix(first, second), first)
-    low, high = (np.asarray(f(axis=0).todense()).ravel() for f in (X.min, X.max))
-    new = np.clip(new, low[columns], high[columns]).astype(X.dtype)
+        mixed = _valid(mix(*_floats(first, second)), X, columns)
+        new = np.where(swap, mixed, first)
     kind = sp.csr_matrix if isinstance(X, sp.spmatrix) else sp.csr_array
     made = kind((new, (rows, columns)), shape=(len(pairs.own), X.shape[1]))
     made.eliminate_zeros()
     return made
 
 
-def _keyed(X: Any) -> tuple[IntArray, FloatArray]:
+def _floats(*values: NDArray[Any]) -> list[FloatArray]:
+    return [of_one.astype(np.float64) for of_one in values]
+
+
+def _valid(new: FloatArray, X: Any, columns: IntArray) -> NDArray[Any]:
+    """Return new cells in the range of their columns, whole if those are, in X's type.
+
+    Cast as they are, to integers, they would all go towards zero.
+    """
+    known = X.astype(np.float64)
+    broken = (known.data != np.round(known.data)) & ~np.isnan(known.data)
+    whole = np.ones(X.shape[1], dtype=bool)
+    whole[known.indices[broken]] = False
+    new = np.where(whole[columns], np.round(new), new)
+    low, high = (f(axis=0).toarray().ravel() for f in (known.nanmin, known.nanmax))
+    return np.clip(new, low[columns], high[columns]).astype(X.dtype)
+
+
+def _keyed(X: Any) -> tuple[IntArray, NDArray[Any]]:
     """Return one number for the place of each stored cell, in order, and its value."""
     X.sum_duplicates()
     rows = np.repeat(np.arange(X.shape[0], dtype=np.int64), np.diff(X.indptr))
-    return rows * X.shape[1] + X.indices, X.data.astype(np.float64)
+    return rows * X.shape[1] + X.indices, X.data
 
 
-def _at(cells: IntArray, known: IntArray, values: FloatArray) -> FloatArray:
+def _at(cells: IntArray, known: IntArray, values: NDArray[Any]) -> NDArray[Any]:
     """Return values at cells, of which some are known, and zero at the others."""
-    found = np.zeros(len(cells))
+    found = np.zeros(len(cells), dtype=values.dtype)
     found[np.searchsorted(cells, known)] = values
     return found
 
@@ -421,7 +447,7 @@ def nearest_rows(
     Parameters
     ----------
     numbers : {ndarray, sparse matrix} of shape (n_samples, n_numbers)
-        Columns of one scale.
+        Columns of one scale. Missing values of a sparse matrix count as zero.
     codes : list of ndarray of shape (n_samples,)
         Categories.
     pool : ndarray of shape (n_pool,)
@@ -435,6 +461,7 @@ def nearest_rows(
         Positions among all rows.
     """
     n_samples = numbers.shape[0]
+    numbers = _for_products(numbers)
     candidates = numbers[pool]
     norms = _squared_norms(candidates)
     near = np.empty((n_samples, n_neighbors), dtype=np.intp)
@@ -454,6 +481,16 @@ def nearest_rows(
             nearest = np.argpartition(distance, n_neighbors - 1, axis=1)
         near[rows] = pool[nearest[:, :n_neighbors]]
     return near
+
+
+def _for_products(numbers: Any) -> Any:
+    """Return numbers whose products neither wrap, as small integers do, nor are NaN."""
+    if numbers.dtype.kind != "f":
+        return numbers.astype(np.float64)
+    if sp.issparse(numbers) and np.isnan(numbers.data).any():
+        numbers = numbers.copy()
+        numbers.data[np.isnan(numbers.data)] = 0.0
+    return numbers
 
 
 def _squared_norms(rows: Any) -> FloatArray:

@@ -128,6 +128,45 @@ def test_sparse_rows_stay_sparse(augment):
     assert abs((new.toarray() != 0).mean() - (dense != 0).mean()) < 0.03
 
 
+@names
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8])
+def test_small_types_have_the_neighbours_of_floats(augment, dtype):
+    # Two groups, of 150 features each: their squared norms do not fit into a byte.
+    rng = np.random.default_rng(0)
+    group = np.arange(40)[:, None] % 2
+    X = rng.random((40, 300)) < np.where(group == np.arange(300) % 2, 0.95, 0.02)
+    numbers = sp.csr_array(X * dtype(3))
+    pool = np.arange(40)
+    assert_array_equal(
+        nearest_rows(numbers, [], pool, 3),
+        nearest_rows(numbers.astype(float), [], pool, 3),
+    )
+    new = augment(numbers, 200, random_state=0)
+    assert new.dtype == numbers.dtype
+    share = new.toarray().astype(bool)[:, ::2].mean(axis=1)
+    assert ((share < 0.2) | (share > 0.7)).all()
+
+
+@names
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_sparse_counts_are_those_of_dense_rows(augment, dtype):
+    X = np.random.default_rng(0).poisson(1.0, size=(100, 20)).astype(dtype)
+    new = augment(sp.csr_array(X), 4000, random_state=0)
+    assert_array_equal(new.data, np.round(new.data))
+    dense = augment(X, 4000, random_state=0)
+    assert abs(new.mean() - dense.mean()) < 0.05
+    assert abs((new.toarray() == 0).mean() - (dense == 0).mean()) < 0.03
+
+
+@names
+def test_a_missing_sparse_cell_makes_no_others_missing(augment):
+    X = sp.random_array((40, 6), density=0.5, rng=np.random.default_rng(0)).tocsr()
+    X.data[5] = np.nan
+    new = augment(X, 200, random_state=0)
+    assert 0 < np.isnan(new.data).sum() < 10
+    assert np.nanmax(new.data) <= np.nanmax(X.data)
+
+
 def test_sparse_cells_are_those_of_the_two_rows():
     X = sp.csr_matrix(
         np.array([[1.0, 0, 0, 2], [1, 0, 0, 3], [0, 5, 6, 0], [0, 5, 7, 0]])
