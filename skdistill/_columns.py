@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +66,16 @@ def read_columns(X: InputLike) -> list[Column]:
         return [_read_pandas(pandas, X.iloc[:, j]) for j in range(X.shape[1])]
     if polars is not None and isinstance(X, polars.DataFrame):
         return [_read_polars(X.to_series(j)) for j in range(X.shape[1])]
-    array = np.asarray(X)
+    array = _as_array(X)
     return [_read_array(array[:, j]) for j in range(array.shape[1])]
+
+
+def _as_array(X: InputLike) -> Any:
+    """Return a table as an array; numbers of a list stay so if there are texts too."""
+    array = np.asarray(X)
+    if array.dtype.kind in "US" and not isinstance(X, np.ndarray):
+        return np.asarray(X, dtype=object)
+    return array
 
 
 def _read_pandas(pandas: Any, series: Any) -> Column:
@@ -87,10 +96,12 @@ def _read_array(values: Any) -> Column:
     if values.dtype.kind in "iuf":
         return Column(values.astype(np.float64), None)
     if values.dtype.kind == "O":
-        try:
-            return Column(values.astype(np.float64), None)
-        except (TypeError, ValueError):
-            values = values.astype(str)
+        # A text of digits would convert, but is a level, as it is for the students.
+        with_text = any(isinstance(value, (str, bytes)) for value in values)
+        with suppress(TypeError, ValueError):
+            if not with_text:
+                return Column(values.astype(np.float64), None)
+        values = values.astype(str)
     return Column(None, np.unique(values, return_inverse=True)[1])
 
 
@@ -120,7 +131,7 @@ def write_columns(X: InputLike, new: Sequence[FloatArray | IntArray]) -> InputLi
         return polars.DataFrame(
             [_write_polars(polars, X.to_series(j), v) for j, v in enumerate(new)]
         )
-    array = np.asarray(X)
+    array = _as_array(X)
     rows = np.empty((len(new[0]), array.shape[1]), dtype=array.dtype)
     for j, values in enumerate(new):
         copied = values.dtype.kind == "i"

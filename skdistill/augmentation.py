@@ -73,9 +73,9 @@ def munge(
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Array, sparse matrix, or data frame. Columns of a data frame that are not
-        numbers are categories; so are columns of an object array that do not convert to
-        numbers.
+        Array, sparse matrix, list of rows, or data frame. Columns of a data frame that
+        are not numbers are categories; so are columns of an object array that do not
+        convert to numbers or hold a text, also one of digits.
     n_rows : int or None, default=None
         Number of new rows. None is three a row, at most 40,000, and at least one a row.
         Each row is used equally often.
@@ -183,9 +183,7 @@ def swap_neighbors(
     True
     """
     rng = check_random_state(random_state)
-    return _augment(
-        X, n_rows, n_neighbors, pool_size, rng, swap_proba, lambda own, other: other
-    )
+    return _augment(X, n_rows, n_neighbors, pool_size, rng, swap_proba, None)
 
 
 @validate_params(
@@ -278,9 +276,12 @@ def _augment(
     pool_size: int,
     rng: np.random.RandomState,
     swap_proba: float | None,
-    mix: _Mix,
+    mix: _Mix | None,
 ) -> InputLike:
-    """Mix rows with neighbours; `swap_proba` None changes every number."""
+    """Mix rows with neighbours; `swap_proba` None changes every number.
+
+    `mix` None copies cells as they are.
+    """
     n_samples = _check_table(X)
     if n_rows is None:
         n_rows = max(n_samples, min(ROWS_PER_ROW * n_samples, MAX_ROWS))
@@ -317,21 +318,31 @@ def _mix_column(
     pairs: _Pairs,
     rng: np.random.RandomState,
     swap_proba: float | None,
-    mix: _Mix,
+    mix: _Mix | None,
 ) -> FloatArray | IntArray:
     """Return the numbers of new rows or, of another column, the rows to copy from."""
     n_rows = len(pairs.own)
-    if column.numbers is None:
-        swap = rng.uniform(size=n_rows) < (0.5 if swap_proba is None else swap_proba)
+    if mix is None or column.numbers is None:
+        swap = _swapped(n_rows, swap_proba, rng)
         copied: IntArray = np.where(swap, pairs.other, pairs.own)
         return copied
     own, other = column.numbers[pairs.own], column.numbers[pairs.other]
     new = mix(own, other)
     if swap_proba is not None:
-        new = np.where(rng.uniform(size=n_rows) < swap_proba, new, own)
+        new = np.where(_swapped(n_rows, swap_proba, rng), new, own)
     if column.whole:
         new = np.round(new)
     return np.clip(new, column.low, column.high)
+
+
+def _swapped(
+    n_cells: int, swap_proba: float | None, rng: np.random.RandomState
+) -> NDArray[np.bool_]:
+    """Draw which cells change; half of them where no chance was asked for."""
+    swapped: NDArray[np.bool_] = rng.uniform(size=n_cells) < (
+        0.5 if swap_proba is None else swap_proba
+    )
+    return swapped
 
 
 def _mix_sparse(
@@ -339,7 +350,7 @@ def _mix_sparse(
     pairs: _Pairs,
     rng: np.random.RandomState,
     swap_proba: float | None,
-    mix: _Mix,
+    mix: _Mix | None,
 ) -> Any:
     """Mix sparse rows: a column that is zero in both rows stays zero."""
     own, other = _keyed(X[pairs.own]), _keyed(X[pairs.other])
@@ -347,24 +358,19 @@ def _mix_sparse(
     cells = np.union1d(own[0], other[0])
     first, second = (_at(cells, *values) for values in (own, other))
     rows, columns = np.divmod(cells, X.shape[1])
-    if X.dtype.kind == "b":  # categories, as in a dense array
-        swap = rng.uniform(size=len(cells)) < (0.5 if swap_proba is None else swap_proba)
-        new = np.where(swap, second, first)
+    one, two = first.astype(np.float64), second.astype(np.float64)
+    if mix is None or X.dtype.kind == "b":  # booleans are categories
+        new = np.where(_swapped(len(cells), swap_proba, rng), second, first)
     elif swap_proba is None:
         share = rng.uniform(size=len(pairs.own))[rows]
-        new = _valid(_between(*_floats(first, second), share), X, columns)
+        new = _valid(_between(one, two, share), X, columns)
     else:
-        swap = rng.uniform(size=len(cells)) < swap_proba
-        mixed = _valid(mix(*_floats(first, second)), X, columns)
-        new = np.where(swap, mixed, first)
+        swap = _swapped(len(cells), swap_proba, rng)
+        new = np.where(swap, _valid(mix(one, two), X, columns), first)
     kind = sp.csr_matrix if isinstance(X, sp.spmatrix) else sp.csr_array
     made = kind((new, (rows, columns)), shape=(len(pairs.own), X.shape[1]))
     made.eliminate_zeros()
     return made
-
-
-def _floats(*values: NDArray[Any]) -> list[FloatArray]:
-    return [of_one.astype(np.float64) for of_one in values]
 
 
 def _valid(new: FloatArray, X: Any, columns: IntArray) -> NDArray[Any]:

@@ -115,6 +115,40 @@ def test_nothing_is_lost_of_object_arrays_and_lists(augment):
 
 
 @names
+@pytest.mark.parametrize("as_list", [False, True])
+def test_texts_of_digits_are_levels(augment, as_list):
+    rng = np.random.default_rng(0)
+    codes = np.array(["01", "02", "10", None], dtype=object)
+    X = np.empty((60, 2), dtype=object)
+    X[:, 0], X[:, 1] = codes[rng.integers(0, 4, 60)], rng.normal(size=60)
+    new = augment(X.tolist() if as_list else X, 200, random_state=0)
+    assert set(new[:, 0]) == set(codes)
+    assert all(isinstance(value, float) for value in new[:, 1])
+    if augment is not swap_neighbors:
+        assert not np.isin(new[:, 1], X[:, 1]).all()
+
+
+def test_a_list_of_texts_and_numbers_keeps_both():
+    X = [["Cork" if i % 2 else "Bergen", float(i)] for i in range(20)]
+    new = munge(X, 60, random_state=0)
+    assert set(new[:, 0]) == {"Cork", "Bergen"}
+    assert {type(value) for value in new[:, 1]} == {float}
+    assert new[:, 1].max() <= 19.0
+
+
+@pytest.mark.parametrize("make", [np.asarray, pd.DataFrame, sp.csr_array])
+def test_swapped_values_are_exactly_those_there(make):
+    # Neighbouring integers beyond 2 ** 53 are one float.
+    large = 2**53 + np.arange(1, 40, 2)
+    X = np.column_stack([large, large + 1])
+    new = swap_neighbors(make(X), 100, random_state=0)
+    new = new.toarray() if sp.issparse(new) else np.asarray(new)
+    assert new.dtype == np.int64
+    assert np.isin(new[:, 0], X[:, 0]).all()
+    assert np.isin(new[:, 1], X[:, 1]).all()
+
+
+@names
 def test_sparse_rows_stay_sparse(augment):
     X = sp.random_array(
         (40, 300), density=0.05, format="csr", rng=np.random.default_rng(0)
