@@ -56,10 +56,7 @@ def make_folds(cv: Any, rows: LabelledRows, *, cross_fitted: bool = True) -> Fol
                 "cv='in-sample'."
             )
         cv = StratifiedKFold(n_folds)
-    elif isinstance(cv, PredefinedSplit):
-        cv = _present_folds(cv.split(), rows.position)
-    elif not hasattr(cv, "split") and np.iterable(cv):
-        cv = _present_folds(cv, rows.position)
+    cv = of_present_rows(cv, rows.position)
     splitter = check_cv(cv, rows.codes, classifier=True)
     folds = list(splitter.split(rows.X, rows.codes, **rows.split_params))
     _check_folds(cv, folds, len(rows.codes))
@@ -86,6 +83,28 @@ def _check_folds(cv: Any, folds: Folds, n_rows: int) -> None:
             f"soft label; {cv!r} scores row {wrong} {int(scored[wrong])} times, of "
             f"{n_rows} rows."
         )
+
+
+def of_present_rows(cv: Any, position: IntArray) -> Any:
+    """Translate folds that number the rows passed; what splits by itself stays.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable
+        Folds as the user passed them.
+    position : ndarray of shape (n_passed,)
+        See :class:`LabelledRows`.
+
+    Returns
+    -------
+    object
+        Folds of the rows with positive weight, or `cv`.
+    """
+    if isinstance(cv, PredefinedSplit):
+        return _present_folds(cv.split(), position)
+    if not hasattr(cv, "split") and np.iterable(cv):
+        return _present_folds(cv, position)
+    return cv
 
 
 def _present_folds(folds: Iterable[Any], position: IntArray) -> Folds:

@@ -6,7 +6,12 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
-from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold
+from sklearn.model_selection import (
+    KFold,
+    PredefinedSplit,
+    ShuffleSplit,
+    StratifiedKFold,
+)
 from sklearn.naive_bayes import GaussianNB
 from sklearn.tree import DecisionTreeClassifier
 
@@ -211,6 +216,21 @@ def test_weight_zero_and_a_class_that_a_split_lacks(rows):
         warnings.simplefilter("ignore")  # about the single row, from the cross-fitting
         got = distillation_gain(STUMP, GaussianNB(), X, labels, folds)
     assert np.isfinite(list(got.scores.values())).all()
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "predefined"])
+def test_splits_number_the_rows_passed_also_those_of_weight_zero(kind, rows):
+    X, y = rows
+    weight = np.ones(len(y))
+    weight[:30] = 0.0
+    kept = weight > 0
+    fold = np.arange(len(y)) % 3
+    passed = PredefinedSplit(fold)
+    cv = {"predefined": passed, "list": list(passed.split())}.get(kind, passed.split())
+    got = distillation_gain(STUMP, GaussianNB(), X, y, cv, sample_weight=weight)
+    cv = PredefinedSplit(fold[kept])
+    expected = distillation_gain(STUMP, GaussianNB(), X[kept], y[kept], cv)
+    assert got.to_dict() == expected.to_dict()
 
 
 def test_frame_and_dict(rows):

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import PredefinedSplit, StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
@@ -257,6 +257,26 @@ def test_rows_of_weight_zero_are_as_if_absent(rows):
     assert whole.to_dict() == part.to_dict()
     plain = teacher_report({"tree": TREE}, X[kept], y[kept], **options)
     assert plain.to_dict()["tree"]["brier"] != part.to_dict()["tree"]["brier"]
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "predefined"])
+def test_folds_number_the_rows_passed_also_those_of_weight_zero(kind, rows):
+    X, y, _ = rows
+    weight = np.ones(len(y))
+    weight[:40] = 0.0
+    kept = weight > 0
+    fold = np.random.default_rng(0).integers(3, size=len(y))
+    fold[:10] = 3  # a fold of nothing but absent rows
+    fold[-1] = 0
+    passed = PredefinedSplit(fold)
+    cv = {"predefined": passed, "list": list(passed.split())}.get(kind, passed.split())
+    options = {"student": LinearStudent()}
+    got = teacher_report(TREE, X, y, cv=cv, sample_weight=weight, **options)
+    cv = PredefinedSplit(fold[kept])
+    assert (
+        got.to_dict()
+        == teacher_report(TREE, X[kept], y[kept], cv=cv, **options).to_dict()
+    )
 
 
 def test_metadata_routing_makes_no_difference(rows):

@@ -93,15 +93,15 @@ class CrossFit:
         return own_row_proba(*owner._open_stage(self.rows, {}))
 
 
-def check_rows(
-    X: InputLike, y: Any, sample_weight: Any
-) -> tuple[TrainingRows, IntArray]:
+def check_rows(X: InputLike, y: Any, sample_weight: Any) -> TrainingRows:
+    """Check inputs, labels and weights."""
+    return DistillationClassifier()._check_rows(X, y, sample_weight)
+
+
+def present_rows(passed: TrainingRows) -> tuple[TrainingRows, IntArray]:
     """Return the rows with a positive weight, and which they are."""
-    rows = DistillationClassifier()._check_rows(X, y, sample_weight)
-    kept = np.flatnonzero(rows.present())
-    if len(kept) < len(rows.y):
-        rows = rows.take(kept)
-    return rows, kept
+    kept = np.flatnonzero(passed.present())
+    return passed if len(kept) == len(passed.y) else passed.take(kept), kept
 
 
 def open_cross_fit(
@@ -120,6 +120,8 @@ def open_cross_fit(
             f"cv={cv!r} must be None, a number of folds, a splitter or an iterable: a "
             "teacher can only be judged on rows that it has not seen."
         )
-    rows, kept = check_rows(X, y, sample_weight)
-    folds = make_folds(cv, rows.labelled({}, {}))
+    passed = check_rows(X, y, sample_weight)
+    # An iterable numbers the rows passed, so it is read before some are left out.
+    folds = make_folds(cv, passed.labelled({}, {}))
+    rows, kept = present_rows(passed)
     return CrossFit(rows, kept, _num_samples(X), folds, memory, n_jobs, random_state)

@@ -14,7 +14,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold, check_cv
 from sklearn.utils.parallel import Parallel, delayed
 
 from skdistill._distillation import DistillationClassifier
-from skdistill._folds import DEFAULT_FOLDS, Folds
+from skdistill._folds import DEFAULT_FOLDS, Folds, of_present_rows
 from skdistill._intervals import (
     ConfidenceInterval,
     check_level,
@@ -24,7 +24,7 @@ from skdistill._intervals import (
 from skdistill._labelled_rows import TrainingRows
 from skdistill._scoring import class_proba
 from skdistill._typing import FloatArray, InputLike
-from skdistill.diagnostics._cross_fit import check_rows
+from skdistill.diagnostics._cross_fit import check_rows, present_rows
 from skdistill.diagnostics._render import flat, html_table, text_table, to_frame
 from skdistill.metrics import soft_log_loss
 
@@ -447,8 +447,9 @@ def distillation_gain(
     """
     check_level(level)
     _check_verdict_options(criterion, min_gain)
-    rows, _ = check_rows(X, y, sample_weight)
-    splits = _splits(cv, rows, random_state)
+    passed = check_rows(X, y, sample_weight)
+    splits = _splits(cv, passed, random_state)
+    rows, _ = present_rows(passed)
     distiller = DistillationClassifier(
         teacher,
         student,
@@ -480,11 +481,14 @@ def _check_verdict_options(criterion: str, min_gain: float) -> None:
         raise ValueError(f"min_gain={min_gain!r} must be a number of at least 0.")
 
 
-def _splits(cv: Any, rows: TrainingRows, random_state: Any) -> Folds:
+def _splits(cv: Any, passed: TrainingRows, random_state: Any) -> Folds:
+    """Return training and test rows of each split, among those of positive weight."""
+    rows = passed.labelled({}, {})
     if cv is None:
         cv = RepeatedStratifiedKFold(
             n_splits=DEFAULT_FOLDS, n_repeats=_REPEATS, random_state=random_state
         )
+    cv = of_present_rows(cv, rows.position)
     splits = list(check_cv(cv, rows.codes, classifier=True).split(rows.X, rows.codes))
     if len(splits) < 2:
         raise ValueError(f"cv={cv!r} makes {len(splits)} split, but 2 are needed.")

@@ -15,7 +15,7 @@ from skdistill._labelled_rows import TrainingRows
 from skdistill._scoring import class_proba, is_frozen, weight_params
 from skdistill._soft_labels import resolve_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
-from skdistill.diagnostics._cross_fit import CrossFit, check_rows
+from skdistill.diagnostics._cross_fit import CrossFit, check_rows, present_rows
 
 #: Two to learn from and one to score.
 _PARTS = 3
@@ -95,7 +95,7 @@ def cross_fit_bias_variance(
     """
     if not isinstance(n_repeats, (int, np.integer)) or n_repeats < 1:
         raise ValueError(f"n_repeats={n_repeats!r} must be an integer of at least 1.")
-    rows, _ = check_rows(X, y, sample_weight)
+    rows, _ = present_rows(check_rows(X, y, sample_weight))
     resolved = resolve_teacher(teacher, random_state)
     if is_frozen(resolved):
         raise ValueError(
