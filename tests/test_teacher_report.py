@@ -9,6 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.model_selection import PredefinedSplit, StratifiedKFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -376,6 +378,26 @@ def test_variance_uses_weights(rows):
     kept = weight > 0
     expected = cross_fit_bias_variance(TREE, X[kept], y[kept], **options)
     assert_allclose(got.variance, expected.variance)
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_variance_gets_weights_where_the_teacher_asks_for_them(wants, rows):
+    X, y, _ = rows
+    weight = np.random.default_rng(0).uniform(0.1, 2, len(y))
+    options = {"n_repeats": 1, "random_state": 0}
+
+    class Plain(GaussianNB):  # what it fits without weights
+        def fit(self, X, y, sample_weight=None):
+            return super().fit(X, y)
+
+    plain = make_pipeline(StandardScaler(), GaussianNB() if wants else Plain())
+    expected = cross_fit_bias_variance(plain, X, y, sample_weight=weight, **options)
+    with config_context(enable_metadata_routing=True):
+        last = GaussianNB().set_fit_request(sample_weight=wants)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        routed = make_pipeline(scaler, last)
+        got = cross_fit_bias_variance(routed, X, y, sample_weight=weight, **options)
+    assert got == expected
 
 
 # -- output -------------------------------------------------------------------------

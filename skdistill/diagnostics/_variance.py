@@ -9,11 +9,14 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _check_method_params
 
 from skdistill._bias_variance import BiasVariance, teacher_bias_variance
+from skdistill._distillation import DistillationClassifier
 from skdistill._labelled_rows import TrainingRows
-from skdistill._scoring import class_proba, is_frozen, weight_params
+from skdistill._scoring import class_proba, is_frozen
 from skdistill._soft_labels import resolve_teacher
+from skdistill._table_teacher import fit_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.diagnostics._cross_fit import CrossFit, check_rows, present_rows
 
@@ -148,8 +151,9 @@ def _estimate(
         )
     rng = check_random_state(random_state)
     seeds = rng.randint(np.iinfo(np.int32).max, size=n_repeats)
+    params = DistillationClassifier(teacher)._routed(teacher, rows, {})["teacher"]
     fits = Parallel(n_jobs=n_jobs)(
-        delayed(_two_fits)(teacher, rows, int(seed)) for seed in seeds
+        delayed(_two_fits)(teacher, rows, params, int(seed)) for seed in seeds
     )
     parts = [
         teacher_bias_variance(
@@ -168,14 +172,16 @@ def _estimate(
     )
 
 
-def _two_fits(teacher: Estimator, rows: TrainingRows, seed: int) -> FloatArray:
+def _two_fits(
+    teacher: Estimator, rows: TrainingRows, params: dict[str, Any], seed: int
+) -> FloatArray:
     """Score each third of the rows with the teachers of the two others."""
     divide = StratifiedKFold(_PARTS, shuffle=True, random_state=seed)
     parts = [part for _, part in divide.split(rows.codes, rows.codes)]
     both = np.empty((2, len(rows.y), len(rows.classes)))
     filled = np.zeros(_PARTS, dtype=int)
     for i, own in enumerate(parts):
-        fitted = _fit(teacher, rows, own)
+        fitted = _fit(teacher, rows, params, own)
         for j, part in enumerate(parts):
             if j != i:
                 X = _safe_indexing(rows.X, part)
@@ -184,6 +190,9 @@ def _two_fits(teacher: Estimator, rows: TrainingRows, seed: int) -> FloatArray:
     return both
 
 
-def _fit(teacher: Estimator, rows: TrainingRows, own: IntArray) -> Estimator:
-    part = rows.take(own)
-    return clone(teacher).fit(part.X, part.y, **weight_params(teacher, part.weight))
+def _fit(
+    teacher: Estimator, rows: TrainingRows, params: dict[str, Any], own: IntArray
+) -> Estimator:
+    own_params = _check_method_params(rows.X, params=params, indices=own)
+    X = _safe_indexing(rows.X, own)
+    return fit_teacher(clone(teacher), X, rows.y[own], own_params)
