@@ -370,6 +370,18 @@ def test_a_report_has_the_same_variance(rows):
     assert_allclose(both, expected.squared_error)
 
 
+def test_a_report_has_the_variance_of_the_default_teacher_and_of_ensembles(rows):
+    X, y, _ = rows
+    teachers = {"default": None, "ensemble": [TREE, GaussianNB()]}
+    options = {"variance_repeats": 1, "random_state": 3, "student": LinearStudent()}
+    report = teacher_report(teachers, X, y, **options)
+    for one in report.teachers:
+        teacher = teachers[one.name]
+        options = {"n_repeats": 1, "random_state": 3}
+        expected = cross_fit_bias_variance(teacher, X, y, **options)
+        assert one.bias_variance == expected
+
+
 def test_variance_uses_weights(rows):
     X, y, _ = rows
     weight = np.where(np.arange(len(y)) % 4 == 0, 0.0, 2.0)

@@ -93,6 +93,11 @@ class CrossFit:
         return own_row_proba(*owner._open_stage(self.rows, {}))
 
 
+def is_given(teacher: Any) -> bool:
+    """Whether a teacher of a report is its probabilities, and nothing to fit."""
+    return not hasattr(teacher, "fit") and hasattr(teacher, "__array__")
+
+
 def check_rows(X: InputLike, y: Any, sample_weight: Any) -> TrainingRows:
     """Check inputs, labels and weights."""
     return DistillationClassifier()._check_rows(X, y, sample_weight)

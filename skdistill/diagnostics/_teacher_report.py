@@ -30,7 +30,7 @@ from skdistill._scoring import is_frozen
 from skdistill._soft_labels import resolve_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike
 from skdistill._validation import check_soft_labels
-from skdistill.diagnostics._cross_fit import CrossFit, open_cross_fit
+from skdistill.diagnostics._cross_fit import CrossFit, is_given, open_cross_fit
 from skdistill.diagnostics._report import (
     RANKED_BY,
     ProbaScores,
@@ -255,7 +255,7 @@ def _named(teachers: Any) -> dict[str, Any]:
 
 def _proba(name: str, teacher: Any, fit: CrossFit) -> FloatArray:
     """Return the out-of-fold probabilities of a teacher, or those that were given."""
-    if hasattr(teacher, "fit") or not hasattr(teacher, "__array__"):
+    if not is_given(teacher):
         return fit.proba(teacher)
     given = check_soft_labels(
         teacher,
@@ -273,10 +273,9 @@ def _losses(fit: CrossFit, proba: FloatArray, loss: str) -> FloatArray:
 
 def _factor(teacher: Any, fit: CrossFit, *, of_scores: bool = False) -> float:
     """Return by how much intervals are longer: not where the teacher was not fitted."""
-    fitted = hasattr(teacher, "fit") or not hasattr(teacher, "__array__")
-    if fitted and not is_frozen(resolve_teacher(teacher, fit.random_state)):
-        return fit.score_lengthening if of_scores else fit.lengthening
-    return 1.0
+    if is_given(teacher) or is_frozen(resolve_teacher(teacher, fit.random_state)):
+        return 1.0
+    return fit.score_lengthening if of_scores else fit.lengthening
 
 
 def _scores(

@@ -18,7 +18,12 @@ from skdistill._scoring import class_proba, is_frozen
 from skdistill._soft_labels import resolve_teacher
 from skdistill._table_teacher import fit_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
-from skdistill.diagnostics._cross_fit import CrossFit, check_rows, present_rows
+from skdistill.diagnostics._cross_fit import (
+    CrossFit,
+    check_rows,
+    is_given,
+    present_rows,
+)
 
 #: Two to learn from and one to score.
 _PARTS = 3
@@ -115,8 +120,8 @@ def variance_of_teacher(
 
     Parameters
     ----------
-    teacher : estimator or ndarray
-        Teacher, or probabilities.
+    teacher : object
+        Teacher, or probabilities, as :func:`teacher_report` takes them.
     fit : CrossFit
         The rows.
     n_repeats : int
@@ -127,7 +132,7 @@ def variance_of_teacher(
     BiasVariance or None
         None if there are no repeats, or it cannot be fitted anew.
     """
-    if n_repeats == 0 or not hasattr(teacher, "fit"):
+    if n_repeats == 0 or is_given(teacher):
         return None
     resolved = resolve_teacher(teacher, fit.random_state)
     if is_frozen(resolved):
