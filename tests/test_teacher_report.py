@@ -392,6 +392,17 @@ def test_variance_uses_weights(rows):
     assert_allclose(got.variance, expected.variance)
 
 
+@pytest.mark.parametrize("absent", ["ant", "bee", "cat"])
+def test_variance_without_the_class_whose_rows_have_weight_zero(absent, rows):
+    X, y, _ = rows
+    kept = y != absent
+    options = {"n_repeats": 1, "random_state": 0}
+    got = cross_fit_bias_variance(TREE, X, y, sample_weight=1.0 * kept, **options)
+    expected = cross_fit_bias_variance(TREE, X[kept], y[kept], **options)
+    assert_allclose(got.variance, expected.variance)
+    assert_allclose(got.squared_bias, expected.squared_bias)
+
+
 @pytest.mark.parametrize("wants", [True, False])
 def test_variance_gets_weights_where_the_teacher_asks_for_them(wants, rows):
     X, y, _ = rows

@@ -148,7 +148,8 @@ def _estimate(
     random_state: Any,
 ) -> BiasVariance:
     """Average the parts over repeats."""
-    fewest = int(np.bincount(rows.codes).min())
+    # Of a class whose rows all have weight 0 there are none.
+    fewest = int(np.unique(rows.codes, return_counts=True)[1].min())
     if fewest < _PARTS:
         raise ValueError(
             f"Bias and variance need {_PARTS} rows of each class, one for each part, "
