@@ -325,8 +325,9 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         self.weights_ = self._normalised_weights()
         if self._learns_weights():
             weight = np.ones(len(y)) if sample_weight is None else sample_weight
-            proba = self._label_proba(X, y, codes, params)
-            self.weights_ = fit_mixture_weights(proba, weight)
+            rows = np.flatnonzero(weight > 0)
+            proba = self._label_proba(X, y, codes, params, rows)
+            self.weights_ = fit_mixture_weights(proba[rows], weight[rows])
         self.teachers_ = [
             fit_teacher(clone(teacher), X, y, member_params)
             for teacher, member_params in zip(self.teachers, params, strict=True)
@@ -378,15 +379,24 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         y: NDArray[Any],
         codes: IntArray,
         params: list[dict[str, Any]],
+        counted: IntArray,
     ) -> FloatArray:
-        """Return each member's out-of-fold probability of each row's label."""
+        """Return each member's out-of-fold probability of each row's label.
+
+        Only rows that count are split, as if the others, which stay at zero, were
+        absent: folds of all could leave a part of one class with weight.
+        """
+        codes = codes[counted]
         n_folds = min(N_FOLDS, int(np.bincount(codes).max()))
         if n_folds < 2:
             raise ValueError(
                 "weights='log-loss' needs a class with two rows at least, to score "
                 "rows that the members have not seen."
             )
-        folds = list(StratifiedKFold(n_folds).split(codes, codes))
+        folds = [
+            (counted[train], counted[test])
+            for train, test in StratifiedKFold(n_folds).split(codes, codes)
+        ]
         proba = np.zeros((len(y), len(self.teachers)))
         for m, (teacher, fit_params) in enumerate(
             zip(self.teachers, params, strict=True)

@@ -521,6 +521,19 @@ def test_learned_weights_take_sample_weights_and_frozen_members(three_classes):
     assert distilled.fit(X, y).predict_proba(X).shape == (120, 3)
 
 
+def test_rows_of_weight_zero_do_not_change_learned_weights():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    X = rng.normal(size=(60, 2)) + y[:, None]
+    # Of class 1 the first fifth only: a fold of all rows would hold all that counts.
+    counts = (y == 0) | (np.arange(60) < 12)
+    weight = np.where(counts, rng.uniform(0.5, 2.0, size=60), 0.0)
+    teacher = EnsembleTeacher([GaussianNB(), LogisticRegression()], weights="log-loss")
+    learned = clone(teacher).fit(X, y, weight).weights_
+    without = teacher.fit(X[counts], y[counts], weight[counts]).weights_
+    assert_allclose(learned, without, atol=1e-6)
+
+
 def test_learned_weights_need_rows_to_score():
     teacher = EnsembleTeacher([GaussianNB()], weights="log-loss")
     with pytest.raises(ValueError, match="needs a class with two rows"):
