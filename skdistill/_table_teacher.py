@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import (
+    _check_categorical_features,
+    _check_monotonic_cst,
+    check_is_fitted,
+)
 
 from skdistill._scoring import check_teacher, class_proba, is_frozen, weight_params
 from skdistill._typing import Estimator, FloatArray, InputLike
@@ -40,9 +44,11 @@ class TableTeacher(ClassifierMixin, BaseEstimator):
 
     Boosted trees get a code for each level, and split the levels into sets. If a column
     has more than they can tell apart, the heaviest keep a code of their own, and the
-    others, with those met later, share one. Any other classifier gets the numbers that
-    an :class:`~skdistill.students.MLPStudent` sees: scaled columns, indicators of what
-    is missing, and an input for each frequent level.
+    others, with those met later, share one. Columns of levels are categories to them
+    always; their `categorical_features` adds columns of numbers, and may name columns
+    of a data frame, as a `monotonic_cst` may. Any other classifier gets the numbers
+    that an :class:`~skdistill.students.MLPStudent` sees: scaled columns, indicators of
+    what is missing, and an input for each frequent level.
 
     Parameters
     ----------
@@ -121,7 +127,7 @@ class TableTeacher(ClassifierMixin, BaseEstimator):
             If the data are unusable, such as a column of dates; the message names it.
         """
         estimator = self._new_estimator()
-        X = check_table(self, X, reset=True)
+        given_table, X = X, check_table(self, X, reset=True)
         y = check_labels(y, X)
         weight = check_weights(sample_weight, X, encode_labels(y)[1])
         rows = np.flatnonzero(weight > 0)
@@ -132,8 +138,9 @@ class TableTeacher(ClassifierMixin, BaseEstimator):
             LevelCodes(estimator.max_bins) if boosted else TableEncoder(scaled=True)
         )
         self._encoder.fit(X, weight)
-        if boosted and estimator.categorical_features in (None, "from_dtype"):
-            estimator.set_params(categorical_features=self._encoder.categorical_)
+        if boosted:
+            named = given_table if hasattr(given_table, "columns") else X
+            estimator.set_params(**self._by_position(estimator, named))
         given = weight_params(estimator, None if sample_weight is None else weight)
         self.estimator_ = estimator.fit(self._encoder.transform(X), y, **given)
         self.classes_ = np.unique(self.estimator_.classes_)
@@ -150,6 +157,20 @@ class TableTeacher(ClassifierMixin, BaseEstimator):
                 "freeze that."
             )
         return clone(self.estimator)
+
+    def _by_position(self, estimator: Any, X: InputLike) -> dict[str, Any]:
+        """Return what boosted trees are told of columns, for an array without names."""
+        estimator._validate_params()  # before any are replaced
+        categorical = self._encoder.categorical_
+        listed = estimator.categorical_features
+        if not isinstance(listed, str):
+            mask = _check_categorical_features(X, listed)
+            categorical = categorical if mask is None else categorical | mask
+        params = {"categorical_features": categorical}
+        if isinstance(estimator.monotonic_cst, dict):
+            constraints = _check_monotonic_cst(self, estimator.monotonic_cst)
+            params["monotonic_cst"] = constraints
+        return params
 
     def predict_proba(self, X: InputLike) -> FloatArray:
         """Return the classifier's probabilities.

@@ -60,6 +60,69 @@ def test_categories_are_fitted_as_boosting_fits_them():
 
 
 @pytest.mark.parametrize(
+    "params",
+    [
+        {"categorical_features": ["whole", "category"]},
+        {"categorical_features": np.array([False, True, True])},
+        {"monotonic_cst": {"number": -1, "whole": 1}},
+        {"categorical_features": ["category"], "monotonic_cst": {"number": 1}},
+    ],
+)
+def test_boosting_may_name_columns(params):
+    frame, y = raw_table()
+    frame = frame[["number", "whole", "category"]]
+    boosting = clone(BOOSTING).set_params(**params)
+    ours = TableTeacher(boosting).fit(frame, y)
+    theirs = clone(boosting).fit(frame, y)
+    assert_allclose(ours.predict_proba(frame), theirs.predict_proba(frame), atol=1e-12)
+    assert boosting.get_params()["monotonic_cst"] is params.get("monotonic_cst")
+
+
+def test_levels_stay_categories_beside_those_listed():
+    frame, y = raw_table()
+    columns = ["number", "whole", "text"]
+    boosting = clone(BOOSTING).set_params(categorical_features=["whole"])
+    teacher = TableTeacher(boosting).fit(frame[columns], y)
+    assert_array_equal(teacher.estimator_.is_categorical_, [False, True, True])
+    boosting.set_params(categorical_features=[1])
+    objects = frame[columns].astype(object).to_numpy().tolist()
+    of_list = TableTeacher(boosting).fit(objects, y)
+    assert_array_equal(of_list.estimator_.is_categorical_, [False, True, True])
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        (
+            {"categorical_features": ["town"]},
+            "'town' which is not a valid",
+        ),
+        ({"monotonic_cst": {"town": 1}}, r"unexpected feature names: \['town'\]"),
+        ({"categorical_features": "town"}, "The 'categorical_features' parameter"),
+    ],
+)
+def test_boosting_cannot_name_what_is_not_there(params, match):
+    frame, y = raw_table()
+    boosting = clone(BOOSTING).set_params(**params)
+    with pytest.raises(ValueError, match=match):
+        TableTeacher(boosting).fit(frame, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "match"),
+    [
+        ({"categorical_features": ["text"]}, "array of integers or as a boolean mask"),
+        ({"monotonic_cst": {"number": 1}}, "Pass monotonic_cst as an integer array"),
+    ],
+)
+def test_columns_without_names_are_given_by_position(params, match):
+    frame, y = raw_table()
+    boosting = clone(BOOSTING).set_params(**params)
+    with pytest.raises(ValueError, match=match):
+        TableTeacher(boosting).fit(frame.astype(object).to_numpy(), y)
+
+
+@pytest.mark.parametrize(
     "estimator",
     [
         BOOSTING,
