@@ -41,7 +41,8 @@ def rank_labels(y_score: Any, k: int) -> IntArray:
     Parameters
     ----------
     y_score : array or CSR of shape (n_samples, n_labels), or array of int
-        Scores s; CSR: of the labels stored. Labels in their order are only cut to k.
+        Scores s; CSR: of the labels stored, entries of one label summed. Labels in
+        their order are only cut to k.
     k : int
         How many labels a row, at least 1.
 
@@ -55,7 +56,8 @@ def rank_labels(y_score: Any, k: int) -> IntArray:
     TypeError
         If `y_score` is not numeric.
     ValueError
-        If `k` is below 1, scores are NaN, or labels in their order are fewer than k.
+        If `k` is below 1, scores are NaN, or labels in their order are fewer than k,
+        below -1 or twice in a row.
 
     Examples
     --------
@@ -66,7 +68,7 @@ def rank_labels(y_score: Any, k: int) -> IntArray:
     if not isinstance(k, (int, np.integer)) or k < 1:
         raise ValueError(f"k={k!r} must be an integer of at least 1.")
     if sp.issparse(y_score):
-        return _rank_stored(sp.csr_array(y_score), int(k))
+        return _rank_stored(_without_duplicates(sp.csr_array(y_score)), int(k))
     array = np.asarray(y_score)
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise TypeError(
@@ -78,7 +80,7 @@ def rank_labels(y_score: Any, k: int) -> IntArray:
             raise ValueError(
                 f"y_score has {array.shape[1]} ranked labels a row; k={k} are needed."
             )
-        return array[:, :k].astype(np.int64)
+        return _check_ranking(array[:, :k].astype(np.int64))
     if np.isnan(array).any():
         raise ValueError("y_score must not hold NaN.")
     return _rank_dense(array, int(k))
@@ -112,7 +114,8 @@ def precision_at_k(
     TypeError
         If an argument is not numeric.
     ValueError
-        If shapes do not match or `k` is below 1.
+        If shapes do not match, `k` is below 1, a ranking repeats a label or a weight
+        is negative.
 
     Examples
     --------
@@ -156,7 +159,8 @@ def recall_at_k(
     TypeError
         If an argument is not numeric.
     ValueError
-        If shapes do not match or `k` is below 1.
+        If shapes do not match, `k` is below 1, a ranking repeats a label or a weight
+        is negative.
 
     Examples
     --------
@@ -202,7 +206,8 @@ def ndcg_at_k(
     TypeError
         If an argument is not numeric.
     ValueError
-        If shapes do not match or `k` is below 1.
+        If shapes do not match, `k` is below 1, a ranking repeats a label or a weight
+        is negative.
 
     References
     ----------
@@ -329,7 +334,8 @@ def psp_at_k(
     TypeError
         If an argument is not numeric.
     ValueError
-        If shapes do not match, `k` is below 1 or `inverse_propensity` is not positive.
+        If shapes do not match, `k` is below 1, a ranking repeats a label, a weight is
+        negative or `inverse_propensity` is not positive.
 
     References
     ----------
@@ -394,7 +400,8 @@ def psndcg_at_k(
     TypeError
         If an argument is not numeric.
     ValueError
-        If shapes do not match, `k` is below 1 or `inverse_propensity` is not positive.
+        If shapes do not match, `k` is below 1, a ranking repeats a label, a weight is
+        negative or `inverse_propensity` is not positive.
 
     References
     ----------
@@ -447,7 +454,7 @@ def coverage_at_k(y_true: Any, y_score: Any, *, k: int = 5) -> float:
     TypeError
         If an argument is not numeric.
     ValueError
-        If shapes do not match or `k` is below 1.
+        If shapes do not match, `k` is below 1 or a ranking repeats a label.
 
     Examples
     --------
@@ -476,6 +483,32 @@ def indicator(y: Any, name: str) -> sp.csr_array:
     csr.sum_duplicates()
     csr.eliminate_zeros()
     return csr
+
+
+def _without_duplicates(scores: sp.csr_array) -> sp.csr_array:
+    """Return scores with one entry a label; those of the caller stay as they are."""
+    if scores.has_canonical_format:
+        return scores
+    scores = scores.copy()
+    scores.sum_duplicates()
+    return scores
+
+
+def _check_ranking(labels: IntArray) -> IntArray:
+    """Raise unless each row holds different labels, and -1 for none."""
+    if labels.size and labels.min() < -1:
+        raise ValueError(
+            f"y_score ranks label {labels.min()}; labels are columns of y_true, and -1 "
+            "stands for none."
+        )
+    ordered = np.sort(labels, axis=1)
+    again = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if again.any():
+        row, column = np.argwhere(again)[0]
+        raise ValueError(
+            f"y_score ranks label {ordered[row, column]} twice in row {row}."
+        )
+    return labels
 
 
 def _rank_stored(scores: sp.csr_array, k: int) -> IntArray:
@@ -569,7 +602,7 @@ def _propensity_scored(
             f"inverse_propensity must have shape ({y.shape[1]},) and be positive; got "
             f"shape {value.shape}."
         )
-    weight = _check_sample_weight(sample_weight, hits, dtype=np.float64)
+    weight = _weights(sample_weight, hits)
     gain = (hits * value[labels] * discount).sum(axis=1)
     best = _gathered(y, value, k) @ discount
     if by_row:
@@ -590,5 +623,12 @@ def _gathered(y: sp.csr_array, value: FloatArray, k: int) -> FloatArray:
 
 def _mean(values: FloatArray, sample_weight: ArrayLike | None) -> float:
     """Average over the rows."""
-    weight = _check_sample_weight(sample_weight, values, dtype=np.float64)
+    weight = _weights(sample_weight, values)
     return float(np.average(values, weights=weight))
+
+
+def _weights(sample_weight: ArrayLike | None, rows: FloatArray) -> FloatArray:
+    """Return checked weights, 1 where there are none."""
+    return _check_sample_weight(
+        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+    )

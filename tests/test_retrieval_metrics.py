@@ -209,8 +209,17 @@ def test_unsorted_and_repeated_entries_are_understood():
         ([1.0, 0.0, 1.0, 1.0, 3.0], [2, 0, 1, 1, 2], [0, 4, 5]), shape=(2, 3)
     )
     scores = np.array([[0.3, 0.2, 0.1], [0.1, 0.2, 0.3]])
+    scored = sp.csr_array(([0.0, 2.0, 1.0, 3.0], [0, 1, 2, 2], [0, 3, 4]), shape=(2, 3))
     for metric in METRICS:
         assert call(metric, untidy, scores, k=2) == call(metric, tidy, scores, k=2)
+        assert call(metric, tidy, untidy, k=2) == call(metric, tidy, scored, k=2)
+    assert untidy.nnz == 5  # the caller's
+
+
+def test_a_ranking_may_hold_none_several_times():
+    y = np.array([[1, 0, 1]])
+    assert recall_at_k(y, [[2, -1, -1]], k=3) == 0.5
+    assert psp_at_k(y, [[2, -1, -1]], np.ones(3), k=3) == 0.5
 
 
 def test_no_labels_anywhere():
@@ -345,6 +354,13 @@ def test_scorer_names_what_an_estimator_lacks():
         (lambda y, s: inverse_propensities(y, preset="odd"), "preset='odd' must"),
         (lambda y, s: inverse_propensities(y, A=0.0), "A=0.0 must be positive"),
         (lambda y, s: inverse_propensities(y[:2]), "has 2 rows"),
+        (lambda y, s: recall_at_k(y, [[1, 0]] * 2 + [[2, 2]], k=2), "2 twice in row 2"),
+        (lambda y, s: psp_at_k(y, [[-5]] * 3, np.ones(4), k=1), "ranks label -5"),
+        (lambda y, s: ndcg_at_k(y, s, sample_weight=[1, -1, 1]), "[Nn]egative"),
+        (
+            lambda y, s: psp_at_k(y, s, y[0] + 1, sample_weight=[1, -1, 1]),
+            "[Nn]egative",
+        ),
         (lambda y, s: retrieval_scorer("auc"), "metric='auc' must"),
         (lambda y, s: retrieval_scorer("precision", k=0), "k=0 must"),
         (lambda y, s: retrieval_scorer("psp"), "needs inverse_propensity"),
