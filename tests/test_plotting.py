@@ -197,6 +197,16 @@ def test_reliability_of_bayes_probabilities(two_models):
     assert curve.error == pytest.approx(0, abs=1e-12)
 
 
+def test_reliability_of_a_class_with_labels_in_a_column(two_models):
+    y, proba = two_models
+    names = np.array(["a", "b", "c"])[y]
+    flat, column = (
+        ReliabilityDisplay.from_predictions(labels, proba, class_label="b")
+        for labels in (names, names[:, None])
+    )
+    assert column.curves["teacher"].error == flat.curves["teacher"].error
+
+
 def test_reliability_errors(two_models, three_classes):
     X, y = three_classes
     _, proba = two_models
@@ -436,6 +446,12 @@ def test_loss_curves_of_a_list_and_of_a_pipeline(three_classes):
     assert display.kept_epochs == {"Pipeline 1": 3, "DistillationClassifier 2": 3}
 
 
+def test_loss_curve_on_an_axis_of_another_scale():
+    _, ax = plt.subplots(subplot_kw={"xscale": "log"})
+    display = LossCurveDisplay({"a": [1.0, 0.5, 0.25]}).plot(ax)
+    assert display.ax_.get_xscale() == "log"
+
+
 def test_loss_curve_errors(three_classes):
     X, y = three_classes
     with pytest.raises(TypeError, match="LinearStudent has no loss curve"):
@@ -543,6 +559,10 @@ def test_bias_variance_with_labels_says_so(three_classes, soft_labels):
         y, {"a": [soft_labels, soft_labels]}, {"a": [0.0]}, ax=axes
     )
     assert list(display.axes_) == list(axes)
+    column = BiasVarianceDisplay.from_predictions(
+        y[:, None], {"a": [soft_labels, soft_labels]}, {"a": [0.0]}
+    )
+    assert column.with_label_noise
     assert display.parts["a"].variance == 0
     assert text_of(display.ax_)[:2] == [
         "squared error + label noise",
@@ -594,6 +614,24 @@ def test_bias_variance_of_estimators():
     assert first.squared_bias - second.squared_bias == pytest.approx(
         shallow.squared_bias - deep.squared_bias, abs=0.06
     )
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_bias_variance_of_test_rows_that_lack_a_class(n_classes):
+    X, y, _ = make_class_overlap(150, n_classes=n_classes, random_state=0)
+    X_test, y_test, _ = make_class_overlap(60, n_classes=n_classes, random_state=1)
+    names, kept = np.array(["x", "y", "z"]), y_test != n_classes - 1
+    display = BiasVarianceDisplay.from_estimator(
+        {"t": DecisionTreeClassifier(max_depth=2, random_state=0)},
+        X,
+        names[y],
+        X_test[kept],
+        names[y_test[kept]],
+        student=LinearStudent(),
+        n_fits=2,
+        random_state=0,
+    )
+    assert np.isfinite(display.student_scores["t"]).all()
 
 
 def test_bias_variance_errors(three_classes, soft_labels):

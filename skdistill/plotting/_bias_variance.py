@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.metrics import check_scoring
+from sklearn.metrics import check_scoring, log_loss, make_scorer
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
 
@@ -169,7 +169,7 @@ class BiasVarianceDisplay:
         parts = _parts(labels, n_fits, random_state)
         classes = np.unique(labels)
         student = as_student(student)
-        scorer = check_scoring(student, scoring)
+        scorer = _scorer(student, scoring, classes)
         fits: dict[str, list[FloatArray]] = {name: [] for name in teachers}
         scores: dict[str, list[float]] = {name: [] for name in teachers}
         for name, teacher in teachers.items():
@@ -238,7 +238,7 @@ class BiasVarianceDisplay:
             },
             student_scores,
             score_name=score_name,
-            with_label_noise=np.ndim(y_true) == 1,
+            with_label_noise=np.ndim(y_true) == 1 or np.shape(y_true)[1] == 1,
         ).plot(ax=ax)
 
     def plot(self, ax: Any = None) -> BiasVarianceDisplay:
@@ -305,6 +305,18 @@ class BiasVarianceDisplay:
         )
         self.axes_[1].set_ylabel(f"{self.score_name} of the student")
         return drawn.lines[0]
+
+
+def _scorer(student: Any, scoring: Any, classes: NDArray[Any]) -> Any:
+    """Return a scorer; the log-loss of test rows that lack a class knows of it."""
+    if isinstance(scoring, str) and scoring == "neg_log_loss":
+        return make_scorer(
+            log_loss,
+            greater_is_better=False,
+            response_method="predict_proba",
+            labels=classes,
+        )
+    return check_scoring(student, scoring)
 
 
 def _parts(labels: NDArray[Any], n_fits: int, random_state: Any) -> list[IntArray]:

@@ -131,6 +131,8 @@ class LossCurveDisplay:
             The display.
         """
         self.ax_ = one_axes(self, ax, (6.4, 4.2))
+        from matplotlib.ticker import MaxNLocator
+
         self.figure_ = self.ax_.figure
         self.lines_ = {
             name: self._draw(name, colour_of(i))
@@ -142,7 +144,9 @@ class LossCurveDisplay:
         if log_scale:
             self.ax_.set_yscale("log")
         self.ax_.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
-        self.ax_.xaxis.get_major_locator().set_params(integer=True)
+        locator = self.ax_.xaxis.get_major_locator()
+        if isinstance(locator, MaxNLocator):  # not so on an axis with another scale
+            locator.set_params(integer=True)
         self.ax_.legend(framealpha=0.8, edgecolor="none")
         tidy(self.ax_)
         return self

@@ -322,7 +322,7 @@ def _column(
         return None
     if labels is not None:
         known = np.asarray(labels)
-    elif np.ndim(y_true) == 2:
+    elif np.ndim(y_true) == 2 and np.shape(y_true)[1] > 1:
         known = np.arange(n_classes)
     else:
         known = np.unique(np.asarray(y_true))
