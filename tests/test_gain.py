@@ -270,3 +270,13 @@ def test_scores_are_checked():
         gain_from_scores(incomplete, n_train=80, n_test=20)
     with pytest.raises(ValueError, match="two splits"):
         gain_from_scores(scores([0.1]), n_train=80, n_test=20)
+    with pytest.raises(ValueError, match="n_train=0 must"):
+        gain_from_scores(scores([0.1, 0.2]), n_train=0, n_test=20)
+    with pytest.raises(ValueError, match="n_test=nan must"):
+        gain_from_scores(scores([0.1, 0.2]), n_train=80, n_test=np.nan)
+
+
+@pytest.mark.parametrize(("level", "text"), [(0.9, "at 90%"), (0.999, "at 99.9%")])
+def test_the_level_is_written_in_full(level, text):
+    options = {"n_train": 80, "n_test": 20, "level": level}
+    assert text in str(gain_from_scores(scores([0.1, 0.2]), **options))

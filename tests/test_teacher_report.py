@@ -450,6 +450,12 @@ def test_text_html_frame_and_dict_say_the_same(rows, report):
     assert numbers["tree"]["classes"]["bee"]["recall"] == tree.reliability.recall[1]
 
 
+def test_the_level_is_written_in_full(rows):
+    X, y, p = rows
+    report = teacher_report({"p": p}, X, y, student=LinearStudent(), level=0.999)
+    assert "intervals at 99.9%" in str(report)
+
+
 def test_html_is_escaped(rows):
     X, y, p = rows
     report = teacher_report({"<b>": p}, X, y, student=LinearStudent())
@@ -493,6 +499,7 @@ def test_a_missing_package_is_named(package, report, monkeypatch):
         ({"variance_repeats": -1}, "variance_repeats=-1"),
         ({"variance_repeats": 1.5}, "variance_repeats=1.5"),
         ({"teachers": []}, "teachers is empty"),
+        ({"teachers": {1: TREE, "1": TREE}}, r"teachers must have names that differ"),
         ({"teachers": {"short": np.full((3, 3), 1 / 3)}}, r"teachers\['short'\]"),
     ],
 )

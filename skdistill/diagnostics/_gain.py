@@ -222,7 +222,8 @@ class DistillationGain:
         n_splits = len(self.scores["log_loss_labels"])
         return (
             f"Gain over the student on labels, {n_splits} splits with "
-            f"{self.n_train:,.0f} training rows; intervals at {self.log_loss.level:.0%}"
+            f"{self.n_train:,.0f} training rows; intervals at "
+            f"{100 * self.log_loss.level:g}%"
         )
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
@@ -304,6 +305,9 @@ def gain_from_scores(
     """
     level = check_level(level)
     _check_verdict_options(criterion, min_gain)
+    for name, n_rows in (("n_train", n_train), ("n_test", n_test)):
+        if not 0 < n_rows < np.inf:
+            raise ValueError(f"{name}={n_rows!r} must be a number of rows above 0.")
     names = [f"{name}_{who}" for name in _CRITERIA for who in ("labels", "distilled")]
     if set(scores) != set(names):
         raise ValueError(f"scores must have the keys {names}, got {list(scores)}.")

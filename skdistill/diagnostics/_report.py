@@ -249,7 +249,7 @@ class TeacherReport:
         return (
             f"Teachers by {RANKED_BY[self.rank_by]}, out-of-fold on "
             f"{self.n_samples:,} rows, {len(self.classes)} classes; intervals at "
-            f"{self.level:.0%}"
+            f"{100 * self.level:g}%"
         )
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:

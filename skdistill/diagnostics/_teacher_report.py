@@ -240,6 +240,11 @@ def _named(teachers: Any) -> dict[str, Any]:
     """Return teachers by name; equal class names are numbered."""
     if isinstance(teachers, Mapping):
         named = {str(name): teacher for name, teacher in teachers.items()}
+        if len(named) < len(teachers):
+            raise ValueError(
+                "teachers must have names that differ when written as text, got "
+                f"{list(teachers)}."
+            )
     else:
         several = list(teachers) if isinstance(teachers, (list, tuple)) else [teachers]
         names = [type(teacher).__name__ for teacher in several]
