@@ -191,7 +191,9 @@ class TrainingSet:
 def _member_temperatures(
     temperature: float | torch.Tensor, rows: torch.Tensor
 ) -> float | torch.Tensor:
-    return temperature if isinstance(temperature, float) else temperature[rows]
+    import torch
+
+    return temperature[rows] if isinstance(temperature, torch.Tensor) else temperature
 
 
 def _cut(factors: torch.Tensor, size: int) -> Sequence[torch.Tensor]:
