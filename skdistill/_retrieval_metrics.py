@@ -513,11 +513,13 @@ def _check_ranking(labels: IntArray) -> IntArray:
 
 def _rank_stored(scores: sp.csr_array, k: int) -> IntArray:
     """Rank the labels that are stored."""
-    if np.isnan(scores.data).any():
+    # Booleans and unsigned integers have no negatives.
+    data = scores.data if scores.dtype.kind == "f" else scores.data.astype(np.float64)
+    if np.isnan(data).any():
         raise ValueError("y_score must not hold NaN.")
     n_rows = scores.shape[0]
     rows = np.repeat(np.arange(n_rows), np.diff(scores.indptr))
-    order = np.lexsort((scores.indices, -scores.data, rows))
+    order = np.lexsort((scores.indices, -data, rows))
     rank = np.arange(len(rows)) - scores.indptr[rows]
     labels = np.full((n_rows, k), -1, dtype=np.int64)
     kept = rank < k
