@@ -278,7 +278,7 @@ def main():
     print(
         "Digits: 1257 training rows, 540 test rows. Teacher: a forest of 500 trees.\n"
         "Student: a network with 64 hidden units, on the labels and distilled.\n"
-        "To fit forests and networks on folds takes a minute or two.\n",
+        "To fit forests and networks on folds takes about a minute.\n",
         flush=True,
     )
     rows, classifiers = run(args.random_state)
