@@ -384,9 +384,9 @@ def test_ties_go_to_the_label_of_the_lower_number():
 def test_stored_scores_of_any_type_are_ranked(dtype):
     """Of booleans and unsigned integers there are no negatives to sort by."""
     scores = np.array([[0, 1, 1, 1], [1, 1, 0, 0]]).astype(dtype)
-    if dtype != bool:
-        scores[0] = [0, 1, 3, 2]
-    first = [[1, 2, 3], [0, 1, -1]] if dtype == bool else [[2, 3, 1], [0, 1, -1]]
+    first = [[1, 2, 3], [0, 1, -1]]
+    if dtype is not bool:
+        scores[0], first[0] = [0, 1, 3, 2], [2, 3, 1]
     y_true = sp.csr_array(np.array([[0, 0, 1, 0], [1, 0, 0, 0]]))
     stored = precision_at_k(y_true, sp.csr_array(scores), k=1)
     assert stored == precision_at_k(y_true, np.array(first), k=1)
