@@ -31,7 +31,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.utils._param_validation import InvalidParameterError
 
+from skdistill import DistillationClassifier
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
 
 
@@ -549,3 +551,14 @@ def test_min_proba_is_in_the_unit_interval(min_proba):
     X, y = data()
     with pytest.raises(ValueError, match="The 'min_proba' parameter"):
         EstimatorStudent(DecisionTreeRegressor(), min_proba=min_proba).fit(X, y)
+
+
+@pytest.mark.parametrize("distilled", [True, False])
+def test_parameters_of_the_estimator_are_validated(distilled, three_classes):
+    """By scikit-learn, as if the estimator were fitted alone."""
+    X, y = three_classes
+    model = EstimatorStudent(DecisionTreeClassifier(max_depth=-3))
+    if distilled:
+        model = DistillationClassifier(GaussianNB(), model)
+    with pytest.raises(InvalidParameterError, match="'max_depth' parameter"):
+        model.fit(X, y)

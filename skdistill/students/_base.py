@@ -102,7 +102,8 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     class_weight: Any = None
 
     @keep_fitted_on_failure
-    @_fit_context(prefer_skip_nested_validation=True)
+    # Not skipped: what EstimatorStudent fits has parameters from the user.
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
         X: InputLike,
@@ -141,7 +142,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return self._fit(X, y, sample_weight, soft_labels, mixing_weight, 1.0)
 
     @keep_fitted_on_failure
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     def _fit_distillation(
         self,
         X: InputLike,
@@ -166,7 +167,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
 
     @keep_fitted_on_failure
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     def _fit_ranking(
         self,
         X: InputLike,
@@ -219,7 +220,7 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._solve(replace(problem, class_weight=class_weight, n_labelled=n_labelled))
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     def _fit_problem(self, problem: Problem) -> BaseStudent:
         """Fit to a problem that another student has checked, all but its X."""
         self._before_fit()
