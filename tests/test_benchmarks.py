@@ -44,6 +44,26 @@ def test_gap_goes_on_from_its_results(benchmark, capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().out.split("size")[1] == printed.split("size")[1]
 
 
+@pytest.mark.parametrize("benchmark", ["_gap_report"], indirect=True)
+@pytest.mark.parametrize(
+    ("gains", "error"),
+    [([0.1, 0.3, 0.2], 0.1 / 3**0.5), ([0.1, 0.1, 0.1], 0.03 / 3**0.5), ([0.1], 0.03)],
+)
+def test_gap_over_seeds_has_the_larger_standard_error(benchmark, gains, error):
+    """That of the seeds or that of the test rows, here .03 a seed."""
+    cell = {"table": "a", "n_rows": 9, "noise": 0.0, "teacher": "t", "student": "s"}
+    lines = [
+        {**cell, "seed": seed, "chosen": {}, "methods": {"defaults": method}}
+        for seed, gain in enumerate(gains)
+        for method in [{"gain": gain, "gain_error": 0.03, "ahead": 0, "ahead_error": 0}]
+    ]
+    (line,) = benchmark.over_seeds(lines)
+    found = line["methods"]["defaults"]
+    assert found["gain"] == pytest.approx(sum(gains) / len(gains))
+    assert found["gain_error"] == pytest.approx(error)
+    assert line["n_seeds"] == len(gains)
+
+
 @pytest.mark.parametrize("benchmark", ["bench_gpu"], indirect=True)
 def test_gpu_benchmark_runs_on_the_cpu(benchmark, capsys):
     benchmark.main(["--tiny", "--device", "cpu"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import product
 from typing import Any
 
@@ -10,19 +10,57 @@ import _bench
 import numpy as np
 from _gap_cells import FAMILIES, STUDENTS
 
+#: What tells a cell from the others.
+CELL = ("table", "n_rows", "noise", "teacher", "student")
 LABELS, DEFAULTS, EVERYTHING, POOL = "labels", "defaults", "everything", "pool"
 
 
 def key(line: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what tells a line from the others."""
-    names = ("table", "n_rows", "noise", "teacher", "seed", "student")
-    return tuple(line[name] for name in names)
+    """Return what tells a line of one seed from the others."""
+    return *(line[name] for name in CELL[:-1]), line["seed"], line["student"]
 
 
 def recipes(lines: list[dict[str, Any]]) -> list[str]:
     """Return all methods that there are but teacher and labels, as they came."""
     found = dict.fromkeys(name for line in lines for name in line["methods"])
     return [name for name in found if name not in ("teacher", LABELS)]
+
+
+def over_seeds(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one line for each cell: the means over its seeds.
+
+    The standard error of a mean gain is that of the test rows or that of the seeds,
+    whichever is larger: seeds differ in training rows and luck, and share test rows.
+    """
+    groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        groups[tuple(line[name] for name in CELL)].append(line)
+    return [_mean_line(some) for some in groups.values()]
+
+
+def _mean_line(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    names = set.intersection(*(set(line["methods"]) for line in lines))
+    methods = {}
+    for name in lines[0]["methods"]:
+        if name not in names:
+            continue
+        of_seeds = [line["methods"][name] for line in lines]
+        means = {k: float(np.mean([m[k] for m in of_seeds])) for k in of_seeds[0]}
+        for gain in ("gain", "ahead"):
+            means[f"{gain}_error"] = _error_of_mean(
+                [m[gain] for m in of_seeds], [m[f"{gain}_error"] for m in of_seeds]
+            )
+        methods[name] = means
+    chosen = [line["chosen"] for line in lines]
+    cell = {name: lines[0][name] for name in CELL}
+    return {**cell, "n_seeds": len(lines), "methods": methods, "chosen": chosen}
+
+
+def _error_of_mean(gains: list[float], errors: list[float]) -> float:
+    of_rows = float(np.sqrt(np.sum(np.square(errors)))) / len(gains)
+    if len(gains) == 1:
+        return of_rows
+    return max(of_rows, float(np.std(gains, ddof=1)) / len(gains) ** 0.5)
 
 
 def verdict(method: dict[str, float], gain: str = "gain") -> str:
@@ -96,6 +134,49 @@ def _summary(lines: list[dict[str, Any]], method: str) -> list[Any]:
     ]
 
 
+def print_means(lines: list[dict[str, Any]]) -> None:
+    """Print what the defaults gain in each cell, over its seeds."""
+    rows = []
+    for line in sorted(lines, key=lambda line: [line[name] for name in CELL]):
+        found, gain = line["methods"], line["methods"][DEFAULTS]
+        chosen = Counter(_name_of(some[DEFAULTS]) for some in line["chosen"])
+        rows.append(
+            [
+                line["table"],
+                line["n_rows"],
+                f"{line['noise']:.0%}",
+                line["teacher"],
+                line["student"],
+                line["n_seeds"],
+                *(f"{found[m]['log_loss']:.4f}" for m in ("teacher", LABELS, DEFAULTS)),
+                f"{gain['gain']:+.4f}",
+                f"{gain['gain_error']:.4f}",
+                verdict(gain),
+                "; ".join(f"{n} {what}" for what, n in chosen.most_common()),
+            ]
+        )
+    headers = (
+        "table",
+        "rows",
+        "noise",
+        "teacher",
+        "student",
+        "seeds",
+        *(f"log-loss {m}" for m in ("teacher", LABELS, DEFAULTS)),
+        "gain",
+        "s.e.",
+        "against labels",
+        "chosen",
+    )
+    _bench.print_table(headers, rows, left=5)
+
+
+def _name_of(chosen: dict[str, Any]) -> str:
+    if chosen["source"] == LABELS:
+        return LABELS
+    return f"{chosen['source']}, {chosen['mixing_weight']:g}"
+
+
 def print_methods(lines: list[dict[str, Any]]) -> None:
     """Print mean scores by student, noise and method."""
     rows = []
@@ -127,10 +208,7 @@ def print_choices(lines: list[dict[str, Any]]) -> None:
     """Print what the defaults chose, and what came of it."""
     groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
-        chosen = line["chosen"][DEFAULTS]
-        what = f"{chosen['source']}, {chosen['mixing_weight']:g}"
-        if chosen["source"] == LABELS:
-            what = LABELS
+        what = _name_of(line["chosen"][DEFAULTS])
         groups[FAMILIES[line["student"]], line["noise"] > 0, what].append(line)
     rows = []
     for (family, noisy, what), some in sorted(groups.items()):

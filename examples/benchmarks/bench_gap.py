@@ -1,12 +1,12 @@
 """How much of a teacher's lead does a student get, and does distillation ever harm?
 
-A cell is a table, a number of training rows, a share of flipped labels, a teacher, a
-student and a seed. In each, the same student is trained on the labels alone, by the
-defaults of DistillationClassifier, with everything on (synthetic rows), by each of the
-recipes that the defaults choose from, and with other rows of the table that have no
-labels ("pool": as much as the student can learn of this teacher). `--recipes` takes
-some of these. The teachers' probabilities are computed once a cell and shared, so fit
-times are those of the students; the teacher's own row has the time of one fit.
+A cell is a table, a number of training rows, a share of flipped labels, a teacher and a
+student. In each, with several seeds, the same student is trained on the labels alone,
+by the defaults of DistillationClassifier, with everything on (synthetic rows), by each
+of the recipes that the defaults choose from, and with other rows of the table that have
+no labels ("pool": as much as the student can learn of this teacher). `--recipes` takes
+some of these. The teachers' probabilities are computed once and shared, so fit times
+are those of the students; the teacher's own row has the time of one fit.
 
 Accuracy is on clean test labels; log-loss, Brier score and ECE are on labels with the
 same noise as the training labels, the distribution that teachers and students estimate.
@@ -15,7 +15,8 @@ Test rows that equal a training row are left out.
 - gap closed: (labels - distilled) / (labels - teacher) in log-loss, where the teacher
   leads by two standard errors
 - wins, ties, losses: against the same student on labels, by the mean of the paired
-  differences of the test rows' log-losses, at two standard errors
+  differences of the test rows' log-losses, at two standard errors; first for each seed,
+  then for the means over the seeds of a cell
 
 Results are kept in a file, line by line, with what each candidate gained on held-out
 rows: a run that was stopped goes on where it was, and `--part 1/4` does a quarter of
@@ -58,8 +59,10 @@ from _gap_report import (
     LABELS,
     POOL,
     key,
+    over_seeds,
     print_cells,
     print_choices,
+    print_means,
     print_methods,
     print_summary,
 )
@@ -245,7 +248,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "noise": ((0.0, 0.3), (0.0, 0.3), (0.3,)),
         "teachers": (TEACHERS, TEACHERS[:1], TEACHERS[:1]),
         "students": (STUDENTS, ("linear", "MLP 32", "tree"), ("linear", "tree")),
-        "seeds": (range(5), (0,), (0,)),
+        "seeds": (range(5), (0,), (0, 1)),
         "trees": (500, 50, 5),
         "recipes": (RECIPES, (DEFAULTS, *FIXED), RECIPES),
     }
@@ -266,10 +269,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not lines:
         return
     print_summary(lines)
+    means = over_seeds(lines)
+    if len(means) < len(lines):
+        print(f"Means over the seeds of {len(means)} cells\n")
+        print_summary(means)
     print_methods(lines)
     by_default = [line for line in lines if DEFAULTS in line["methods"]]
     if by_default:
         print_choices(by_default)
+        if len(means) < len(lines):
+            print_means(over_seeds(by_default))
         if args.cells:
             print_cells(by_default)
 
