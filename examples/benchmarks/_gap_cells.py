@@ -128,6 +128,12 @@ def _hashes(X: Any) -> list[bytes]:
     return [hashlib.blake2b(np.ascontiguousarray(row).tobytes()).digest() for row in X]
 
 
+def _fingerprint(X: Any) -> str:
+    """Return what tells rows from others, however a frame holds them in memory."""
+    found: str = joblib.hash(_hashes(X) if hasattr(X, "iloc") else X)
+    return found
+
+
 def _flip(y: Any, *, rng: Any, noise: float, n_classes: int) -> Any:
     """Flip a share of labels, each to any of the other classes."""
     flipped = rng.random(len(y)) < noise
@@ -155,7 +161,7 @@ class Remembered(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Remembered:
         self.classes_ = np.unique(y)
-        self._key = joblib.hash((repr(self.estimator), X, y))
+        self._key = joblib.hash((repr(self.estimator), _fingerprint(X), y))
         if self._key not in _KNOWN:
             start = perf_counter()
             fitted = clone(self.estimator).fit(X, y)
@@ -163,7 +169,7 @@ class Remembered(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Any) -> Any:
-        key = self._key, joblib.hash(X)
+        key = self._key, _fingerprint(X)
         if key not in _KNOWN:
             _KNOWN[key] = _KNOWN[self._key][0].predict_proba(X)
         return _KNOWN[key].copy()
