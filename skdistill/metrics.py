@@ -12,6 +12,7 @@ from scipy.special import kl_div, xlogy
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight
 
+from skdistill._label_ranking import rank_labels
 from skdistill._retrieval_metrics import (
     coverage_at_k,
     inverse_propensities,
@@ -19,7 +20,6 @@ from skdistill._retrieval_metrics import (
     precision_at_k,
     psndcg_at_k,
     psp_at_k,
-    rank_labels,
     recall_at_k,
 )
 from skdistill._retrieval_scorer import retrieval_scorer

@@ -10,12 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdistill.augmentation import (
-    interpolate_neighbors,
-    munge,
-    nearest_rows,
-    swap_neighbors,
-)
+from skdistill._neighbors import nearest_rows
+from skdistill.augmentation import interpolate_neighbors, munge, swap_neighbors
 
 ALL = [munge, swap_neighbors, interpolate_neighbors]
 names = pytest.mark.parametrize("augment", ALL, ids=lambda f: f.__name__)
