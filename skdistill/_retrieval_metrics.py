@@ -279,7 +279,7 @@ def psp_at_k(
         If an argument is not numeric.
     ValueError
         If shapes do not match, `k` is below 1, a ranking repeats a label, a weight is
-        negative or `inverse_propensity` is not positive.
+        negative or `inverse_propensity` is not positive and finite.
 
     References
     ----------
@@ -345,7 +345,7 @@ def psndcg_at_k(
         If an argument is not numeric.
     ValueError
         If shapes do not match, `k` is below 1, a ranking repeats a label, a weight is
-        negative or `inverse_propensity` is not positive.
+        negative or `inverse_propensity` is not positive and finite.
 
     References
     ----------
@@ -482,10 +482,11 @@ def _propensity_scored(
     """Return the weighted sum of gains over that of the highest possible."""
     labels, hits, y = _hits(y_true, y_score, k)
     value = np.asarray(inverse_propensity, dtype=np.float64)
-    if value.shape != (y.shape[1],) or not np.all(value > 0):
+    if value.shape != (y.shape[1],) or not np.all((value > 0) & (value < np.inf)):
         raise ValueError(
-            f"inverse_propensity must have shape ({y.shape[1]},) and be positive; got "
-            f"shape {value.shape}."
+            f"inverse_propensity must have shape ({y.shape[1]},) and be positive and "
+            f"finite; got shape {value.shape}, from {value.min(initial=np.inf)} to "
+            f"{value.max(initial=-np.inf)}."
         )
     weight = _weights(sample_weight, hits)
     gain = (hits * value[labels] * discount).sum(axis=1)

@@ -335,13 +335,15 @@ def ridge_prediction(X, targets, weight, penalty):
     return centred @ coef + target_mean
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [False, True, "equally"])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_regressor_is_fitted_to_the_probabilities(n_classes, weighted):
     X, y = data(n_classes)
     P = soft(len(y), n_classes)
     P[: len(y) // 2] = np.eye(n_classes)[y[: len(y) // 2]]
-    weight = weights(len(y)) if weighted else np.ones(len(y))
+    weight = weights(len(y)) if weighted is True else np.full(len(y), 1.0)
+    if weighted == "equally":
+        weight *= 3.0
     student = EstimatorStudent(Ridge(alpha=0.7)).fit(
         X, y, sample_weight=weight, soft_labels=P
     )

@@ -349,6 +349,7 @@ def test_scorer_names_what_an_estimator_lacks():
         (lambda y, s: precision_at_k(y[0], s, k=1), "y_true must be a numeric"),
         (lambda y, s: psp_at_k(y, s, np.ones(3), k=1), r"shape \(4,\)"),
         (lambda y, s: psp_at_k(y, s, np.zeros(4), k=1), "be positive"),
+        (lambda y, s: psp_at_k(y, s, np.full(4, np.inf), k=1), "finite; got shape"),
         (lambda y, s: psp_at_k(y, s, np.ones(4), k=0), "k=0 must"),
         (lambda y, s: psndcg_at_k(y, s, np.ones(4), k=0), "k=0 must"),
         (lambda y, s: inverse_propensities(y, preset="odd"), "preset='odd' must"),

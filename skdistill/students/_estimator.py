@@ -402,15 +402,17 @@ def _fit_regressor(
     """Fit to the probabilities; for two classes to those of the second."""
     kwargs = {}
     weight = problem.sample_weight
-    if weight.min() != weight.max():
-        if not has_fit_parameter(estimator, "sample_weight"):
-            raise ValueError(
-                f"The fit of {type(estimator).__name__} does not take sample_weight, "
-                "but the rows do not weigh the same: sample_weight, class_weight or a "
-                "mixing weight for each class was passed, or X_unlabeled, whose rows "
-                "have the mixing weight as theirs."
-            )
-        kwargs["sample_weight"] = weight
+    if has_fit_parameter(estimator, "sample_weight"):
+        # Equal weights count, too, beside a penalty.
+        if (weight != 1.0).any():
+            kwargs["sample_weight"] = weight
+    elif weight.min() != weight.max():
+        raise ValueError(
+            f"The fit of {type(estimator).__name__} does not take sample_weight, "
+            "but the rows do not weigh the same: sample_weight, class_weight or a "
+            "mixing weight for each class was passed, or X_unlabeled, whose rows "
+            "have the mixing weight as theirs."
+        )
     if targets.shape[1] == 2:
         return estimator.fit(problem.X, targets[:, 1], **kwargs)
     if not get_tags(estimator).target_tags.multi_output:
