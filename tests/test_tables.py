@@ -1,5 +1,6 @@
 """Raw tables: what is read of them, what students make of them."""
 
+import datetime
 import pickle
 from dataclasses import replace
 from unittest import mock
@@ -236,6 +237,10 @@ def test_whole_numbers_are_one_level_whatever_their_type():
     assert encoder.levels_ == [["1", "2"]]
     floats = pd.DataFrame({"c": pd.Categorical([2.0, np.nan, 1.0])})
     assert_array_equal(encoder.transform(floats), [[0, 1], [0, 0], [1, 0]])
+
+
+def objects(values):
+    return pd.Series(list(values), dtype=object)
 
 
 LEVELS = {
@@ -585,16 +590,47 @@ def test_frames_that_are_not_as_in_fit(student):
         (pd.date_range("2020", periods=6), "'c' of X holds dates"),
         (pd.date_range("2020", periods=6, tz="UTC"), "'c' of X holds dates"),
         (pd.timedelta_range("1h", periods=6), "'c' of X holds dates"),
+        (pd.period_range("2020", periods=6, freq="M"), "'c' of X holds dates"),
+        (objects(pd.date_range("2020", periods=6).date), "'c' of X holds dates"),
+        (objects([datetime.timedelta(i) for i in range(6)]), "'c' of X holds dates"),
+        (objects([None, *map(np.datetime64, range(5), "D" * 5)]), "holds dates"),
         ([1.0, np.inf, 2, 3, 4, 5], "infinity"),
+        (objects([10**400, 1, 2, 3, 4, 5]), "'c' of X, which holds numbers"),
         (np.arange(6) + 1j, "'c' of X, which holds numbers: Complex data not supp"),
         (np.array([*(np.arange(5) + 1j), None]), "Complex data not supported"),
     ],
-    ids=["dates", "zoned", "durations", "infinite", "complex", "complex objects"],
 )
 def test_columns_that_are_no_numbers_and_no_levels(student, column, message):
     frame = pd.DataFrame({"c": column, "d": list("ababab")})
     with pytest.raises(ValueError, match=message):
         clone(student).fit(frame, [0, 1] * 3)
+
+
+@pytest.mark.parametrize("student", STUDENTS, ids=names)
+@pytest.mark.parametrize("name", ["age", "city"])
+def test_dates_are_refused_in_prediction_as_in_training(student, name):
+    frame, y = people(80)
+    fitted = clone(student).fit(frame, y)
+    frame[name] = pd.date_range("2020", periods=80)
+    with pytest.raises(ValueError, match=f"Column '{name}' of X holds dates"):
+        fitted.predict(frame)
+
+
+def test_a_missing_date_among_texts_is_a_missing_level():
+    frame = pd.DataFrame({"c": objects(["a", pd.NaT, "b", "a"])})
+    encoder, table = encode(frame)
+    assert encoder.levels_ == [["a", "b"]]
+    expected, missing = encode(pd.DataFrame({"c": objects(["a", None, "b", "a"])}))
+    assert_array_equal(encoder.transform(table), expected.transform(missing))
+
+
+def test_decimals_of_arrow_are_numbers():
+    arrow = pytest.importorskip("pyarrow")
+    values = arrow.array([1, None, 3, 7], type=arrow.decimal128(5, 2))
+    decimals = pd.DataFrame({"c": pd.arrays.ArrowExtensionArray(values)})
+    encoder, table = encode(decimals)
+    expected, floats = encode(pd.DataFrame({"c": [1.0, np.nan, 3, 7]}))
+    assert_array_equal(encoder.transform(table), expected.transform(floats))
 
 
 @pytest.mark.parametrize("student", STUDENTS, ids=names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import numbers
 from typing import Any, NamedTuple
 
@@ -98,6 +99,9 @@ def has_missing(X: InputLike) -> bool:
 def _as_table(X: InputLike, has_levels: bool = False) -> InputLike | None:
     """Return X as a frame or an array of objects; None where it is plain numbers."""
     if _is_frame(X):
+        for name, dtype in zip(X.columns, X.dtypes, strict=True):
+            if _is_temporal_type(dtype):
+                raise _dates(f"Column {name!r} of X")
         plain = all(_is_number_type(dtype) for dtype in X.dtypes)
         return None if plain and not has_levels else X
     try:
@@ -116,6 +120,8 @@ def _as_table(X: InputLike, has_levels: bool = False) -> InputLike | None:
 
 
 _NUMBERS = (numbers.Number, np.bool_)
+_DATES = datetime.date, datetime.time, np.datetime64
+_TIMES = (*_DATES, datetime.timedelta, np.timedelta64)
 
 
 def _is_frame(X: InputLike) -> bool:
@@ -151,6 +157,19 @@ def _is_number_type(dtype: Any) -> bool:
     return kind in "biufc"
 
 
+def _is_temporal_type(dtype: Any) -> bool:
+    """Whether columns of a type are dates or durations, whatever their values."""
+    temporal = getattr(dtype, "is_temporal", None)  # polars
+    if temporal is not None:
+        return bool(temporal())
+    return dtype.kind in "Mm" or (dtype.kind == "O" and _is_time(dtype.type))
+
+
+def _is_time(kind: type) -> bool:
+    # pandas has a type of its own for months and the like.
+    return issubclass(kind, _TIMES) or kind.__name__ == "Period"
+
+
 def is_numeric(column: Any, i: int) -> bool:
     """Return whether a column holds numbers or booleans, and only missing ones beside.
 
@@ -174,17 +193,17 @@ def is_numeric(column: Any, i: int) -> bool:
     dtype = column.dtype
     if _is_number_type(dtype):
         return True
-    temporal = getattr(dtype, "is_temporal", None)  # polars
-    if getattr(dtype, "kind", "") in "Mm" if temporal is None else temporal():
+    if isinstance(dtype, np.dtype):
+        types = {t for t in map(type, np.asarray(column)) if not _is_missing_type(t)}
+    else:  # category, string, decimal of Arrow
+        types = {getattr(dtype, "type", object)}
+    if any(map(_is_time, types)):
         raise _dates(f"Column {getattr(column, 'name', i)!r} of X")
-    if not isinstance(dtype, np.dtype):  # category, string
-        return False
-    types = set(map(type, np.asarray(column)))
-    return all(issubclass(t, _NUMBERS) or _is_missing_type(t) for t in types)
+    return all(issubclass(t, _NUMBERS) for t in types)
 
 
 def _is_missing_type(kind: type) -> bool:
-    return kind is type(None) or kind.__name__ == "NAType"
+    return kind is type(None) or kind.__name__ in ("NAType", "NaTType")
 
 
 def _dates(name: str) -> ValueError:
@@ -195,7 +214,9 @@ def _dates(name: str) -> ValueError:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or is_scalar_nan(value) or is_pandas_na(value)
+    if is_scalar_nan(value) or is_pandas_na(value):
+        return True
+    return _is_missing_type(type(value))
 
 
 def numbers_of(column: Any, i: int) -> FloatArray:
@@ -220,7 +241,7 @@ def numbers_of(column: Any, i: int) -> FloatArray:
     """
     try:
         return _floats(column)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
             f"Column {getattr(column, 'name', i)!r} of X, which holds numbers: {error}"
@@ -236,7 +257,7 @@ def _floats(column: Any) -> FloatArray:
                 "Input X contains infinity or a value too large for dtype('float64')."
             )
         return found
-    if isinstance(dtype, np.dtype):
+    if getattr(dtype, "kind", None) in ("O", "c"):
         # As objects: scikit-learn's check refuses complex numbers.
         values = [np.nan if _is_missing(v) else v for v in np.asarray(column)]
         column = np.array(values, dtype=object)
