@@ -129,7 +129,7 @@ def plot(results):
 
 NOTES = f"""\
 Accuracy of the Bayes probabilities: {BAYES_ACCURACY:.4f}. Our values differ from the
-paper's by no more than both standard errors together allow: it had 100 trials, too."""
+paper's by no more than both standard errors together allow; its trials were 100."""
 
 EXPERIMENT = Experiment(
     section="Bayes teacher against labels, Figure 2",

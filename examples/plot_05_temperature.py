@@ -169,7 +169,7 @@ def plot(results):
         TEMPERATURES, PAPER_STUDENT, "-", color=PAPER, marker="s", label="student"
     )
     tidy(axes[2], ylabel="the paper: CIFAR-100")
-    axes[2].legend(frameon=False, loc="center right")
+    axes[2].legend(frameon=False, loc="center left")
     for ax in axes:
         ax.set_xlabel("temperature T")
     return figure

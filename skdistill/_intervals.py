@@ -97,7 +97,7 @@ def check_level(level: float) -> float:
     ValueError
         If it is not in (0, 1).
     """
-    if isinstance(level, (str, bool)) or not 0 < level < 1:
+    if not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
         raise ValueError(
             f"level={level!r} must be in (0, 1): the probability with which an "
             "interval holds the truth."
@@ -386,11 +386,16 @@ def corrected_resampled_interval(
             "differences must be one number for each of two splits at least, got shape "
             f"{values.shape}."
         )
-    if not 0 < test_train_ratio < np.inf:
-        raise ValueError(f"test_train_ratio={test_train_ratio!r} must be above 0.")
+    if (
+        not isinstance(test_train_ratio, (int, float, np.number))
+        or not 0 < test_train_ratio < np.inf
+    ):
+        raise ValueError(
+            f"test_train_ratio={test_train_ratio!r} must be a number above 0."
+        )
     n_splits = len(values)
     error = values.std(ddof=1) * np.sqrt(1 / n_splits + test_train_ratio)
     df = n_splits - 1 if df is None else df
-    if not df >= 1:
-        raise ValueError(f"df={df!r} must be at least 1.")
+    if not isinstance(df, (int, float, np.number)) or not df >= 1:
+        raise ValueError(f"df={df!r} must be a number of at least 1.")
     return t_interval(values.mean(), error, df, check_level(level))

@@ -66,8 +66,8 @@ def optimal_mixing_weight(
     Raises
     ------
     ValueError
-        If a variance is negative, the covariance is larger than the variances allow,
-        or `n_samples` is not positive.
+        If a number is not finite, a variance is negative, the covariance is larger than
+        the variances allow, or `n_samples` is not positive.
 
     Examples
     --------
@@ -75,7 +75,9 @@ def optimal_mixing_weight(
     >>> [round(optimal_mixing_weight(0.1, 2.0, 0.5, 0.4, n), 2) for n in (1, 100, 999)]
     [0.94, 0.59, 0.14]
     """
-    _check_moments(variance_labels, variance_soft)
+    _check_moments(bias, variance_labels, variance_soft)
+    if not np.isfinite(covariance):
+        raise ValueError(f"covariance={covariance!r} must be finite.")
     if covariance**2 > variance_labels * variance_soft * (1 + 1e-9):
         raise ValueError(
             f"covariance={covariance!r} is larger than its variances allow, "
@@ -84,7 +86,8 @@ def optimal_mixing_weight(
     if not n_samples > 0:
         raise ValueError(f"n_samples={n_samples!r} must be positive.")
     spread = variance_labels + variance_soft - 2 * covariance
-    divisor = n_samples * bias**2 + spread
+    # Without bias the number of rows does not matter, and may be infinite.
+    divisor = spread + (n_samples * bias**2 if bias else 0.0)
     return float((variance_labels - covariance) / divisor) if divisor > 0 else np.nan
 
 
@@ -118,7 +121,7 @@ def break_even_sample_size(
     Raises
     ------
     ValueError
-        If a variance is negative.
+        If a number is not finite, or a variance is negative.
 
     Examples
     --------
@@ -126,17 +129,19 @@ def break_even_sample_size(
     >>> round(break_even_sample_size(0.1, 2.0, 0.5))
     150
     """
-    _check_moments(variance_labels, variance_soft)
+    _check_moments(bias, variance_labels, variance_soft)
     return _ratio(max(variance_labels - variance_soft, 0.0), bias**2)
 
 
-def _check_moments(variance_labels: float, variance_soft: float) -> None:
+def _check_moments(bias: float, variance_labels: float, variance_soft: float) -> None:
+    if not np.isfinite(bias):
+        raise ValueError(f"bias={bias!r} must be finite.")
     for name, value in (
         ("variance_labels", variance_labels),
         ("variance_soft", variance_soft),
     ):
-        if not value >= 0:
-            raise ValueError(f"{name}={value!r} must not be negative.")
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name}={value!r} must be finite and not negative.")
 
 
 def _ratio(numerator: float, denominator: float) -> float:

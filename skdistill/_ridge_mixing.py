@@ -123,8 +123,8 @@ def ridge_mixing_weight(
     X = np.asarray(check_array(X, dtype=np.float64))
     y = _as_columns(targets, "targets")
     check_consistent_length(X, y)
-    if not alpha > 0:
-        raise ValueError(f"alpha={alpha!r} must be positive.")
+    if not isinstance(alpha, (int, float, np.number)) or not alpha > 0:
+        raise ValueError(f"alpha={alpha!r} must be a positive number.")
     basis, share = _smoother(X, alpha, fit_intercept)
     first = basis @ (share[:, None] * (basis.T @ y))
     divisor = 1 - share.sum() / len(y)

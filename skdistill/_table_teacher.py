@@ -28,9 +28,9 @@ from skdistill.students._columns import (
     columns_of,
     is_numeric,
     is_plain,
-    level_columns,
     levels_of,
     numbers_of,
+    refused_levels,
 )
 from skdistill.students._tables import TableEncoder
 
@@ -331,7 +331,7 @@ def fit_teacher(
     try:
         return teacher.fit(X, y, **params)
     except (TypeError, ValueError) as error:
-        texts = level_columns(X) if "could not convert" in str(error) else []
+        texts = refused_levels(X, error)
         if not texts:
             raise
         name = type(teacher).__name__

@@ -305,8 +305,8 @@ def make_class_overlap(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or `weights` are not `n_classes` numbers
-        that are non-negative and not all zero.
+        If a parameter is out of its range, or `weights` are not `n_classes` finite
+        numbers that are non-negative and not all zero.
 
     Examples
     --------
@@ -329,10 +329,11 @@ def _check_class_weights(weights: ArrayLike | None, n_classes: int) -> FloatArra
     if weights is None:
         return np.full(n_classes, 1.0 / n_classes)
     prior = np.asarray(weights, dtype=np.float64)
-    if prior.shape != (n_classes,) or not (prior >= 0).all() or not prior.any():
+    finite = prior.shape == (n_classes,) and np.isfinite(prior).all()
+    if not finite or not (prior >= 0).all() or not prior.any():
         raise ValueError(
-            f"weights must be {n_classes} (n_classes) non-negative numbers, not all "
-            f"zero; got {weights!r}."
+            f"weights must be {n_classes} (n_classes) finite non-negative numbers, not "
+            f"all zero; got {weights!r}."
         )
     return prior / prior.sum()
 

@@ -466,6 +466,6 @@ def _check_eps(eps: float | str, proba: FloatArray) -> float:
     """Return the smallest probability that is not clipped."""
     if isinstance(eps, str) and eps == "auto":
         return float(np.finfo(proba.dtype).eps)
-    if isinstance(eps, str) or not 0 <= eps < 1:
+    if not isinstance(eps, (int, float, np.number)) or not 0 <= eps < 1:
         raise ValueError(f"eps={eps!r} must be 'auto' or at least 0 and below 1.")
     return float(eps)

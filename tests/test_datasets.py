@@ -302,6 +302,7 @@ def test_distortion_has_an_inverse(p, exponent):
         (lambda: make_class_overlap(n_classes=1), "n_classes"),
         (lambda: make_class_overlap(weights=[1, 1]), "weights must be 3"),
         (lambda: make_class_overlap(weights=[0, 0, 0]), "weights must be 3"),
+        (lambda: make_class_overlap(weights=[np.inf, 1, 1]), "weights must be 3"),
         (lambda: make_class_overlap(problem=-1), "problem"),
         (lambda: draw_labels([0.5, 0.5]), "bayes_proba must have shape"),
         (lambda: draw_labels([[0.5, 0.6]]), "bayes_proba: row 0"),

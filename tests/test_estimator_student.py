@@ -548,6 +548,25 @@ def test_an_estimator_that_cannot_be_a_student_is_an_error(
         EstimatorStudent(estimator).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        DecisionTreeClassifier(),
+        DecisionTreeRegressor(),
+        make_pipeline(StandardScaler(), DecisionTreeClassifier()),
+    ],
+)
+def test_an_estimator_that_takes_no_texts_says_what_to_do(estimator):
+    frame = pd.DataFrame({"size": [1.0, 2, 3, 4], "city": list("abab")})
+    message = rf"The student {type(estimator).__name__} takes numbers, .*\['city'\]"
+    with pytest.raises(ValueError, match=rf"{message}.* an encoder .*LinearStudent"):
+        EstimatorStudent(estimator).fit(frame, [0, 1, 0, 1])
+    # Sentences are no table, and the error is the estimator's own.
+    texts = np.array(["a b", "c", "d", "e"], dtype=object)
+    with pytest.raises(ValueError, match=r"^could not convert|^Expected 2D array"):
+        EstimatorStudent(estimator).fit(texts, [0, 1, 0, 1])
+
+
 @pytest.mark.parametrize("min_proba", [-0.1, 1.0])
 def test_min_proba_is_in_the_unit_interval(min_proba):
     X, y = data()

@@ -274,6 +274,17 @@ def test_scores_are_checked():
         gain_from_scores(scores([0.1, 0.2]), n_train=0, n_test=20)
     with pytest.raises(ValueError, match="n_test=nan must"):
         gain_from_scores(scores([0.1, 0.2]), n_train=80, n_test=np.nan)
+    with pytest.raises(ValueError, match="n_train='80' must"):
+        gain_from_scores(scores([0.1, 0.2]), n_train="80", n_test=20)
+
+
+@pytest.mark.parametrize("name", ["log_loss_labels", "accuracy_distilled"])
+@pytest.mark.parametrize("n_splits", [1, 2])
+def test_scores_are_of_the_same_splits(name, n_splits):
+    uneven = scores([0.1, 0.2, 0.3])
+    uneven[name] = uneven[name][:n_splits]
+    with pytest.raises(ValueError, match="one number for each split under each key"):
+        gain_from_scores(uneven, n_train=80, n_test=20)
 
 
 @pytest.mark.parametrize(("level", "text"), [(0.9, "at 90%"), (0.999, "at 99.9%")])

@@ -321,7 +321,7 @@ def test_strategy_must_be_known():
         expected_calibration_error([0, 1, 1], HALF, strategy="kmeans")
 
 
-@pytest.mark.parametrize("eps", [-0.1, 1.0, np.nan, "small"])
+@pytest.mark.parametrize("eps", [-0.1, 1.0, np.nan, "small", None])
 def test_eps_must_be_below_one(eps):
     with pytest.raises(ValueError, match=r"^eps=.* must be 'auto' or at least 0"):
         soft_log_loss(HALF, HALF, eps=eps)

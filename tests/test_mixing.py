@@ -63,6 +63,9 @@ def test_limits():
     ]
     assert np.all(np.diff(weights) < 0)
     assert weights[-1] < 1e-3
+    # Infinitely many rows: without bias they are like any number of them.
+    assert optimal_mixing_weight(0.1, 1.0, 0.2, 0.1, np.inf) == 0.0
+    assert optimal_mixing_weight(0.0, 1.0, 0.5, 0.1, np.inf) == 0.9 / 1.3
     # A teacher that always gives the loss of the label.
     assert np.isnan(optimal_mixing_weight(0.0, 1.0, 1.0, 1.0, 10))
 
@@ -177,7 +180,11 @@ P = [[0.5, 0.5], [0.2, 0.8]]
         (lambda: optimal_mixing_weight(0.1, -1.0, 1.0, 0.0, 5), "variance_labels=-1.0"),
         (lambda: optimal_mixing_weight(0.1, 1.0, np.nan, 0.0, 5), "variance_soft=nan"),
         (lambda: optimal_mixing_weight(0.1, 1.0, 1.0, 2.0, 5), "covariance=2.0"),
+        (lambda: optimal_mixing_weight(0.1, 1.0, 1.0, np.nan, 5), "covariance=nan"),
+        (lambda: optimal_mixing_weight(np.nan, 1.0, 1.0, 0.0, 5), "bias=nan"),
         (lambda: optimal_mixing_weight(0.1, 1.0, 1.0, 0.0, 0), "n_samples=0"),
+        (lambda: break_even_sample_size(np.nan, 2.0, 1.0), "bias=nan"),
+        (lambda: break_even_sample_size(0.1, np.inf, 1.0), "variance_labels=inf"),
         (lambda: break_even_sample_size(0.1, 1.0, -1.0), "variance_soft=-1.0"),
         (lambda: mixing_diagnostics([0, 1], P, P, level=0), "level=0"),
         (lambda: mixing_diagnostics([0, 1], [[0.5, 0.4]] * 2, P), "teacher_proba"),

@@ -122,7 +122,8 @@ def test_where_both_students_are_one_it_does_not_matter():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"alpha": 0.0}, r"alpha=0.0 must be positive"),
+        ({"alpha": 0.0}, r"alpha=0.0 must be a positive number"),
+        ({"alpha": "1"}, r"alpha='1' must be a positive number"),
         ({"soft_labels": SOFT[:, :1]}, r"shape of targets, \(60, 2\), got \(60, 1\)"),
         ({"targets": Y[:50]}, "inconsistent numbers of samples"),
         ({"targets": Y * np.nan}, "targets contains NaN"),

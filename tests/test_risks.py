@@ -289,6 +289,7 @@ P = [[0.5, 0.5], [0.2, 0.8]]
         (lambda: empirical_risk(P, P), "use distilled_risk"),
         (lambda: empirical_risk([0, 1], P, level=1.0), "level=1.0 must be in"),
         (lambda: empirical_risk([0, 1], P, level="high"), "level='high' must be in"),
+        (lambda: empirical_risk([0, 1], P, level=None), "level=None must be in"),
         (lambda: empirical_risk([0, 1], P, loss="hinge"), "loss='hinge' must be"),
         (lambda: empirical_risk([0, 1], [[0.5, 0.6]] * 2), "proba must have"),
         (lambda: empirical_risk([0, 2], P, labels=[0, 1]), "not in labels"),
@@ -301,6 +302,8 @@ P = [[0.5, 0.5], [0.2, 0.8]]
         (lambda: corrected_resampled_interval([1.0], 0.2), "two splits"),
         (lambda: corrected_resampled_interval([1.0, np.nan], 0.2), "differences"),
         (lambda: corrected_resampled_interval([1, 2], 0.0), "test_train_ratio=0.0"),
+        (lambda: corrected_resampled_interval([1, 2], "a"), "test_train_ratio='a'"),
+        (lambda: corrected_resampled_interval([1, 2], 1.0, df="a"), "df='a' must be"),
     ],
 )
 def test_errors_name_the_parameter(call, message):

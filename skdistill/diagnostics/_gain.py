@@ -285,8 +285,8 @@ def gain_from_scores(
     Raises
     ------
     ValueError
-        If a score is missing or not finite, there are fewer than two splits, or a
-        parameter is out of its range.
+        If a score is missing or not finite, the scores are not of as many splits, there
+        are fewer than two, or a parameter is out of its range.
 
     Examples
     --------
@@ -306,7 +306,7 @@ def gain_from_scores(
     level = check_level(level)
     _check_verdict_options(criterion, min_gain)
     for name, n_rows in (("n_train", n_train), ("n_test", n_test)):
-        if not 0 < n_rows < np.inf:
+        if not isinstance(n_rows, (int, float, np.number)) or not 0 < n_rows < np.inf:
             raise ValueError(f"{name}={n_rows!r} must be a number of rows above 0.")
     names = [f"{name}_{who}" for name in _CRITERIA for who in ("labels", "distilled")]
     if set(scores) != set(names):
@@ -314,7 +314,12 @@ def gain_from_scores(
     arrays: dict[str, FloatArray] = {
         name: np.asarray(scores[name], dtype=np.float64) for name in names
     }
-
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            "scores must hold one number for each split under each key, got shapes "
+            f"{shapes}."
+        )
     options = {"n_train": n_train, "n_test": n_test, "level": level}
     return DistillationGain(
         _interval(arrays["log_loss_labels"] - arrays["log_loss_distilled"], **options),

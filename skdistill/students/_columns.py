@@ -323,25 +323,29 @@ def levels_of(column: Any) -> Levels:
     return Levels(np.array(codes, dtype=np.intp), list(found))
 
 
-def level_columns(X: InputLike) -> list[Any]:
-    """Return which columns of any input hold levels.
+def refused_levels(X: InputLike, error: Exception) -> list[Any]:
+    """Return the columns of levels that an estimator could not turn into numbers.
 
     Parameters
     ----------
     X : {array-like, data frame, sparse matrix}
-        What the user passed.
+        What the estimator was fitted to.
+    error : Exception
+        What it raised.
 
     Returns
     -------
     list
-        Their names, or positions where they have none.
+        Their names, or positions where they have none; empty where there are none, or
+        the error is of something else.
 
     Raises
     ------
     ValueError
         If a column holds dates or durations.
     """
-    table = None if sp.issparse(X) else _as_table(X)
+    told = "could not convert" in str(error) and not sp.issparse(X)
+    table = _as_table(X) if told else None
     columns = [] if table is None else columns_of(table)
     return [
         getattr(column, "name", i)

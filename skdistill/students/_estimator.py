@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent
 from skdistill.students._class_weight import class_weights, weigh_terms
+from skdistill.students._columns import refused_levels
 from skdistill.students._problem import Problem
 
 #: Targets whose sums differ from 1 by no more have the sum 1, but for rounding.
@@ -142,7 +143,18 @@ class EstimatorStudent(BaseStudent):
 
     def _solve(self, problem: Problem) -> None:
         context = self._start_callbacks(problem, max_subtasks=0)
-        self.estimator_ = self._fitted(problem)
+        try:
+            self.estimator_ = self._fitted(problem)
+        except (TypeError, ValueError) as error:
+            columns = refused_levels(problem.X, error)
+            if not columns:
+                raise
+            raise ValueError(
+                f"The student {type(self.estimator).__name__} takes numbers, but the "
+                f"columns {columns} of X hold texts or categories ({error}). Put an "
+                "encoder before it in a Pipeline, or use an MLPStudent or a "
+                "LinearStudent, which take them."
+            ) from error
         self._end_callbacks(context, problem)
 
     def _fitted(self, problem: Problem) -> Estimator:
