@@ -218,9 +218,9 @@ def proportion_interval(
     root = np.sqrt(max(share * (1 - share), 0.0) / n + z**2 / (4 * n**2))
     half = z * root / (1 + z**2 / n)
     error = float(np.sqrt(max(share * (1 - share), 0.0) / n))
-    return ConfidenceInterval(
-        share, error, max(centre - half, 0.0), min(centre + half, 1.0), level
-    )
+    # At a share of 0 or 1 one end is this share, but for rounding.
+    low, high = min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
+    return ConfidenceInterval(share, error, float(low), float(high), level)
 
 
 def lengthen(interval: ConfidenceInterval, factor: float) -> ConfidenceInterval:

@@ -37,7 +37,7 @@ def ranked_soft_labels(
         omikuji; CSR of shape (n_samples, n_labels) as of PECOS; or two arrays of shape
         (n_samples, k), as of ``predict_topk``, with label -1 for none.
     n_labels : int, default=None
-        Number of labels. Not needed for CSR.
+        Number of labels. None is that of the columns of CSR.
     scores : {"proba", "logit"}, default="proba"
         What the scores are. Logits go through the logistic function.
     top_k : int, default=None
@@ -53,7 +53,8 @@ def ranked_soft_labels(
     ValueError
         If scores are not finite, or are no probabilities and not said to be logits; if
         labels are outside ``0, ..., n_labels - 1`` or twice in a row; if `n_labels` is
-        missing; or if `scores` or `top_k` is not allowed.
+        missing, or is not the number of columns of CSR; or if `scores` or `top_k` is
+        not allowed.
 
     Examples
     --------
@@ -110,7 +111,8 @@ def average_soft_labels(
     Raises
     ------
     ValueError
-        If there are none, shapes differ, or weights are negative, all 0 or too many.
+        If there are none, shapes differ, or weights are negative, infinite, all 0 or
+        too many.
 
     Examples
     --------
@@ -126,10 +128,12 @@ def average_soft_labels(
     if len(shapes) > 1:
         raise ValueError(f"soft_labels have different shapes: {sorted(shapes)}.")
     share = np.ones(len(soft_labels)) if weights is None else np.asarray(weights, float)
-    if share.shape != (len(soft_labels),) or share.min() < 0 or not share.sum() > 0:
+    if share.shape != (len(soft_labels),) or not (
+        share.min() >= 0 and 0 < share.sum() < np.inf
+    ):
         raise ValueError(
-            f"weights={weights!r} must be {len(soft_labels)} numbers, not negative and "
-            "not all 0."
+            f"weights={weights!r} must be {len(soft_labels)} finite numbers, not "
+            "negative and not all 0."
         )
     total = sp.csr_matrix(soft_labels[0].shape, dtype=np.float64)
     for matrix, weight in zip(soft_labels, share / share.sum(), strict=True):
@@ -142,6 +146,11 @@ def _as_csr(predictions: Any, n_labels: int | None) -> sp.csr_matrix:
     if sp.issparse(predictions):
         matrix = sp.csr_matrix(predictions, dtype=np.float64, copy=True)
         matrix.sum_duplicates()
+        if n_labels not in (None, matrix.shape[1]):
+            raise ValueError(
+                f"n_labels={n_labels!r}, but the predictions have {matrix.shape[1]} "
+                "columns."
+            )
         return matrix
     if n_labels is None:
         raise ValueError("n_labels=None is only allowed where predictions are CSR.")

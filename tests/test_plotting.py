@@ -7,8 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_1samp
+from sklearn.base import clone
 from sklearn.calibration import calibration_curve
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -648,6 +650,9 @@ def test_bias_variance_errors(three_classes, soft_labels):
         BiasVarianceDisplay.from_estimator({"a": tree}, X, y, X, y, n_fits=1)
     with pytest.raises(TypeError, match="teacher must be"):
         BiasVarianceDisplay.from_estimator({"a": StandardScaler()}, X, y, X, y)
+    frozen = {"a": tree, "b": FrozenEstimator(clone(tree).fit(X, y))}
+    with pytest.raises(ValueError, match=r"teachers\['b'\] is frozen: its variance"):
+        BiasVarianceDisplay.from_estimator(frozen, X, y, X, y)
     with pytest.raises(ValueError, match="ax must hold 2 axes, got 1"):
         BiasVarianceDisplay.from_predictions(
             soft_labels, fits, {"a": [1.0]}, ax=plt.subplots()[1]

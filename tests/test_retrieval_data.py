@@ -246,13 +246,21 @@ def test_forms_of_predictions_give_the_same(predictions):
         (lambda: ranked_soft_labels([[(0, 1.5)]], n_labels=3), "no probabilities"),
         (lambda: ranked_soft_labels([[(0, -0.5)]], n_labels=3), "no probabilities"),
         (lambda: ranked_soft_labels([[(0, np.nan)]], n_labels=3), "not finite"),
+        (
+            lambda: ranked_soft_labels(sp.csr_matrix(DENSE), n_labels=9),
+            "n_labels=9, but",
+        ),
         (lambda: ranked_soft_labels([[(0, 0.5), (0, 0.2)]], n_labels=3), "twice"),
         (lambda: ranked_soft_labels(PAIRS, n_labels=4, scores="odd"), "scores='odd'"),
         (lambda: ranked_soft_labels(PAIRS, n_labels=4, top_k=0), "top_k=0"),
         (lambda: average_soft_labels([]), "one matrix or more"),
         (lambda: average_soft_labels([np.ones((2, 2)), np.ones((2, 3))]), "shapes"),
-        (lambda: average_soft_labels([DENSE, DENSE], weights=[1]), "must be 2 numbers"),
-        (lambda: average_soft_labels([DENSE], weights=[0]), "must be 1 numbers"),
+        (
+            lambda: average_soft_labels([DENSE, DENSE], weights=[1]),
+            "be 2 finite numbers",
+        ),
+        (lambda: average_soft_labels([DENSE], weights=[0]), "must be 1 finite"),
+        (lambda: average_soft_labels([DENSE], weights=[np.inf]), "must be 1 finite"),
         (lambda: average_soft_labels([DENSE] * 2, weights=[2, -1]), "not negative"),
     ],
 )

@@ -241,6 +241,15 @@ def test_share_has_the_interval_of_wilson():
     assert weighted.high == 1.0
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_interval_of_a_share_holds_the_share(share):
+    """Rounding left an end beside 0 or 1 in a fifth of the sizes."""
+    for n in range(1, 60):
+        got = proportion_interval(np.full(n, share), np.ones(n), 0.95)
+        assert share in got
+        assert 0 <= got.low < got.high <= 1
+
+
 def test_interval_of_a_positive_mean_is_that_of_its_logarithm():
     values = np.array([1.0, 4.0, 2.0, 9.0])
     plain = mean_interval(values, np.ones(4), 0.95)

@@ -12,7 +12,7 @@ from sklearn.metrics import check_scoring, log_loss, make_scorer
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import _safe_indexing, check_random_state, column_or_1d
 
-from skdistill._scoring import check_teacher, class_proba
+from skdistill._scoring import check_teacher, class_proba, is_frozen
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.diagnostics import BiasVariance, teacher_bias_variance
 from skdistill.plotting._base import (
@@ -160,11 +160,11 @@ class BiasVarianceDisplay:
         TypeError
             If a teacher or the student is nothing that can be one.
         ValueError
-            If there are fewer than two parts, or a class has fewer rows than parts.
+            If a teacher is frozen, there are fewer than two parts, or a class has fewer
+            rows than parts.
         """
         import_pyplot(cls)  # before the fits: they may take long
-        if not isinstance(teachers, Mapping) or not teachers:
-            raise ValueError(f"teachers must map names to teachers, got {teachers!r}.")
+        _check_teachers(teachers)
         labels = column_or_1d(y)
         parts = _parts(labels, n_fits, random_state)
         classes = np.unique(labels)
@@ -173,7 +173,6 @@ class BiasVarianceDisplay:
         fits: dict[str, list[FloatArray]] = {name: [] for name in teachers}
         scores: dict[str, list[float]] = {name: [] for name in teachers}
         for name, teacher in teachers.items():
-            check_teacher(teacher)
             for own, next_part in zip(parts, parts[1:] + parts[:1], strict=True):
                 fitted = clone(teacher).fit(_safe_indexing(X, own), labels[own])
                 fits[name].append(class_proba(fitted, X_test, classes)[0])
@@ -305,6 +304,19 @@ class BiasVarianceDisplay:
         )
         self.axes_[1].set_ylabel(f"{self.score_name} of the student")
         return drawn.lines[0]
+
+
+def _check_teachers(teachers: Any) -> None:
+    """Raise unless all of them can be fitted to new rows."""
+    if not isinstance(teachers, Mapping) or not teachers:
+        raise ValueError(f"teachers must map names to teachers, got {teachers!r}.")
+    for name, teacher in teachers.items():
+        check_teacher(teacher)
+        if is_frozen(teacher):
+            raise ValueError(
+                f"teachers[{name!r}] is frozen: its variance over training sets cannot "
+                "be estimated, as it cannot be fitted anew."
+            )
 
 
 def _scorer(student: Any, scoring: Any, classes: NDArray[Any]) -> Any:
