@@ -95,17 +95,20 @@ class TeacherStageMixin:
         MetadataRouter
             The routing.
         """
-        return (
+        router = (
             MetadataRouter(owner=self)
             .add_self_request(self)
-            .add(
-                teacher=self._resolved_teacher(),
-                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
-            )
             .add(
                 splitter=self.cv,
                 method_mapping=MethodMapping().add(caller="fit", callee="split"),
             )
+        )
+        teacher = self._resolved_teacher()
+        if is_frozen(teacher):  # It learns nothing, and so has no say in it.
+            return router
+        return router.add(
+            teacher=teacher,
+            method_mapping=MethodMapping().add(caller="fit", callee="fit"),
         )
 
     def _resolved_teacher(self) -> Estimator:
@@ -139,14 +142,14 @@ class TeacherStageMixin:
         self, teacher: Estimator | None, rows: TrainingRows, params: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
         """Return the arguments of the teacher's fit and of each splitter's split."""
-        fitted = teacher is not None and not is_frozen(teacher)
         if not _routing_enabled():
             asks = {} if teacher is None else weight_params(teacher, rows.weight)
             return defaultdict(dict, teacher=asks)
-        weight = rows.weight if fitted else None
+        weight = None if teacher is None else rows.weight
         routed = process_routing(self, "fit", sample_weight=weight, **params)
         called = defaultdict(lambda: "split", teacher="fit", scorer="score")
-        return {name: dict(methods[called[name]]) for name, methods in routed.items()}
+        asked = {name: dict(part[called[name]]) for name, part in routed.items()}
+        return defaultdict(dict, asked)
 
     def _open_stage(
         self, rows: TrainingRows, params: dict[str, Any], *, asked: bool = True

@@ -140,19 +140,34 @@ def check_soft_labels(
     ValueError
         If the shape, the values or the column names do not fit.
     """
-    columns = getattr(soft_labels, "columns", None)
-    if columns is not None and not _is_default_index(columns):
-        by_name = {str(label): label for label in columns}
-        if len(by_name) != len(classes) or any(str(c) not in by_name for c in classes):
-            raise ValueError(
-                f"{name} has the columns {list(columns)}, but the classes in y are "
-                f"{classes.tolist()}. Name the columns after the classes, or pass an "
-                "array with the columns in the order of the sorted classes."
-            )
-        soft_labels = soft_labels[[by_name[str(c)] for c in classes]]
-    return check_proba_rows(
+    order = _columns_of_classes(soft_labels, classes, name)
+    proba = check_proba_rows(
         soft_labels, name=name, n_samples=n_samples, n_classes=len(classes)
     )
+    return proba if order is None else proba[:, order]
+
+
+def _columns_of_classes(
+    soft_labels: Any, classes: NDArray[Any], name: str
+) -> list[int] | None:
+    """Return which column of a frame is each class; None where they have no names.
+
+    Positions, as a frame takes the names True and False for rows to keep.
+    """
+    columns = getattr(soft_labels, "columns", None)
+    if columns is None or _is_default_index(columns):
+        return None
+    position = {str(label): i for i, label in enumerate(columns)}
+    # Labels themselves, too: 1 names the class 1.0, and True.
+    position |= {label: i for i, label in enumerate(columns)}
+    order = [position.get(c, position.get(str(c), -1)) for c in classes.tolist()]
+    if sorted(order) != list(range(len(columns))):
+        raise ValueError(
+            f"{name} has the columns {list(columns)}, but the classes in y are "
+            f"{classes.tolist()}. Name the columns after the classes, or pass an "
+            "array with the columns in the order of the sorted classes."
+        )
+    return order
 
 
 def _is_default_index(columns: Any) -> bool:

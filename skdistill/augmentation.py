@@ -366,7 +366,9 @@ def _mix_sparse(
         swap = _swapped(len(cells), swap_proba, rng)
         new = np.where(swap, _valid(mix(one, two), X, columns), first)
     kind = sp.csr_matrix if isinstance(X, sp.spmatrix) else sp.csr_array
-    made = kind((new, (rows, columns)), shape=(len(pairs.own), X.shape[1]))
+    # Sparse arrays keep the type of indices: many estimators take no 64 bits.
+    places = tuple(part.astype(X.indices.dtype) for part in (rows, columns))
+    made = kind((new, places), shape=(len(pairs.own), X.shape[1]))
     made.eliminate_zeros()
     return made
 

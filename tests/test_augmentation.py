@@ -178,6 +178,15 @@ def test_small_types_have_the_neighbours_of_floats(augment, dtype):
 
 
 @names
+@pytest.mark.parametrize("kind", [sp.csr_array, sp.csr_matrix])
+def test_indices_of_sparse_rows_keep_their_type(augment, kind):
+    """Forests take no indices of 64 bits."""
+    X = kind(np.random.default_rng(0).poisson(1.0, size=(30, 4)).astype(float))
+    new = augment(X, 60, random_state=0)
+    assert {part.dtype for part in (new.indices, new.indptr)} == {X.indices.dtype}
+
+
+@names
 @pytest.mark.parametrize("dtype", [np.int64, np.float64])
 def test_sparse_counts_are_those_of_dense_rows(augment, dtype):
     X = np.random.default_rng(0).poisson(1.0, size=(100, 20)).astype(dtype)

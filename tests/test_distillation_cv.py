@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.callback import ScoringMonitor
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import NotFittedError, UnsetMetadataPassedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, get_scorer, log_loss, make_scorer
@@ -39,6 +39,7 @@ from skdistill.students import (
     MLPStudent,
     ModuleStudent,
 )
+from skdistill.teachers import EnsembleTeacher
 
 MLP = MLPStudent(
     (5,),
@@ -996,6 +997,23 @@ def test_weights_are_routed_to_the_teacher(three_classes):
         ).fit(X, y, sample_weight=weight)
     assert_array_equal(search.scores_, plain.scores_)
     assert np.abs(ignored.scores_ - plain.scores_).max() > 1e-4
+
+
+def test_weights_are_routed_to_the_scorer_beside_a_frozen_teacher(three_classes):
+    """An ensemble of frozen teachers learns nothing either, but has a request."""
+    X, y = three_classes
+    weight = np.random.default_rng(0).uniform(0.1, 3, len(y))
+    frozen = FrozenEstimator(GaussianNB().fit(X, y))
+    for teacher in (frozen, EnsembleTeacher([frozen])):
+        plain = make_search(teacher).fit(X, y, sample_weight=weight)
+        with sklearn.config_context(enable_metadata_routing=True):
+            scorer = get_scorer("neg_log_loss").set_score_request(sample_weight=True)
+            search = make_search(teacher, scoring=scorer)
+            search.fit(X, y, sample_weight=weight)
+            unset = make_search(teacher)
+            with pytest.raises(UnsetMetadataPassedError, match="log_loss"):
+                unset.fit(X, y, sample_weight=weight)
+        assert_array_equal(search.scores_, plain.scores_)
 
 
 def test_scoring_that_takes_no_weights_is_warned_of(three_classes):

@@ -412,6 +412,21 @@ def test_columns_of_a_frame_are_taken_by_name(three_classes, soft_labels):
         assert_array_equal(distilled.predict_proba(X), expected.predict_proba(X))
 
 
+@pytest.mark.parametrize(
+    ("classes", "columns"),
+    [([False, True], [True, False]), ([False, True], [1, 0]), ([0.0, 1.0], [1, 0])],
+)
+def test_columns_are_named_after_classes_of_any_type(classes, columns, two_classes):
+    X, y = two_classes
+    y = np.array(classes)[y]
+    chance = np.linspace(0.0, 1.0, len(y))
+    soft = np.column_stack([1.0 - chance, chance])
+    distilled = DistillationClassifier(student=LinearStudent(), mixing_weight=1.0)
+    expected = clone(distilled).fit(X, y, soft_labels=soft).predict_proba(X)
+    distilled.fit(X, y, soft_labels=pd.DataFrame(soft[:, ::-1], columns=columns))
+    assert_array_equal(distilled.predict_proba(X), expected)
+
+
 def test_soft_labels_are_no_y(refused, soft_labels):
     refused(
         ValueError,
