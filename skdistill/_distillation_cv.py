@@ -31,7 +31,11 @@ from skdistill._grid import FoldResult, Grid
 from skdistill._scoring import is_frozen
 from skdistill._soft_labels import TeacherStageMixin, fitted_teacher
 from skdistill._typing import InputLike, IntArray
-from skdistill._validation import check_soft_labels, keep_fitted_on_failure
+from skdistill._validation import (
+    check_soft_labels,
+    fold_positions,
+    keep_fitted_on_failure,
+)
 from skdistill.students._base import BaseStudent
 from skdistill.students._resolve import wraps
 
@@ -332,7 +336,8 @@ class DistillationClassifierCV(StudentClassifier):
     def _score_folds(self, grid: Grid, context: Any) -> list[FoldResult]:
         """Train and score all candidates on each fold."""
         splitter = check_cv(self.cv, grid.rows.y, classifier=True)
-        folds = list(splitter.split(grid.rows.X, grid.rows.y, **grid.split_params))
+        found = splitter.split(grid.rows.X, grid.rows.y, **grid.split_params)
+        folds = fold_positions(found, len(grid.rows.y))
         self.n_splits_ = len(folds)
         if self.one_standard_error and self.n_splits_ == 1:
             raise ValueError(

@@ -11,6 +11,7 @@ from sklearn.model_selection import PredefinedSplit, StratifiedKFold, check_cv
 
 from skdistill._labelled_rows import LabelledRows
 from skdistill._typing import IntArray
+from skdistill._validation import fold_positions
 
 #: Folds of ``cv=None``.
 DEFAULT_FOLDS = 5
@@ -58,7 +59,8 @@ def make_folds(cv: Any, rows: LabelledRows, *, cross_fitted: bool = True) -> Fol
         cv = StratifiedKFold(n_folds)
     cv = of_present_rows(cv, rows.position)
     splitter = check_cv(cv, rows.codes, classifier=True)
-    folds = list(splitter.split(rows.X, rows.codes, **rows.split_params))
+    found = splitter.split(rows.X, rows.codes, **rows.split_params)
+    folds = fold_positions(found, len(rows.codes))
     _check_folds(cv, folds, len(rows.codes))
     return folds
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_array
+from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -141,10 +141,11 @@ def check_soft_labels(
         If the shape, the values or the column names do not fit.
     """
     order = _columns_of_classes(soft_labels, classes, name)
-    proba = check_proba_rows(
+    if order is not None:
+        soft_labels = _safe_indexing(soft_labels, order, axis=1)
+    return check_proba_rows(
         soft_labels, name=name, n_samples=n_samples, n_classes=len(classes)
     )
-    return proba if order is None else proba[:, order]
 
 
 def _columns_of_classes(
@@ -313,6 +314,27 @@ def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], IntArray]:
             f"{classes.tolist()[0]!r}."
         )
     return classes, codes
+
+
+def fold_positions(
+    folds: Iterable[Any], n_samples: int
+) -> list[tuple[IntArray, IntArray]]:
+    """Return folds as positions of rows, in whatever form a splitter has them.
+
+    Parameters
+    ----------
+    folds : iterable of (array-like, array-like)
+        Training and test rows of each: positions of any integer type, or masks.
+    n_samples : int
+        Number of rows.
+
+    Returns
+    -------
+    list of (ndarray, ndarray)
+        Positions.
+    """
+    rows = np.arange(n_samples)
+    return [(rows[np.asarray(train)], rows[np.asarray(test)]) for train, test in folds]
 
 
 def check_weights(sample_weight: Any, X: InputLike, codes: IntArray) -> FloatArray:

@@ -221,11 +221,15 @@ def noisy_labels():
     return X, y, np.where(np.eye(2)[y] == 1, 0.6, 0.4)
 
 
-def test_copies_of_a_row_stay_on_one_side_of_a_split():
+@pytest.mark.parametrize("masks", [False, True])
+def test_copies_of_a_row_stay_on_one_side_of_a_split(masks):
     """Held out apart, each copy would be known as a row of the other class."""
     X, y, P = noisy_labels()
     forest = RandomForestClassifier(15, random_state=0)
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    if masks:
+        tests = [np.isin(np.arange(len(y)), test) for _, test in folds.split(X, y)]
+        folds = [(~test, test) for test in tests]
     student = EstimatorStudent(CalibratedClassifierCV(forest, cv=folds))
     student.fit(X, y, soft_labels=P)
     assert student.score(X, y) > 0.9

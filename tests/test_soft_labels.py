@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from joblib import Memory
@@ -26,7 +27,11 @@ from sklearn.preprocessing import StandardScaler
 from stubs import LoggedTeacher, n_fits
 from torch import nn
 
-from skdistill import DistillationClassifier, SoftLabelTransformer
+from skdistill import (
+    DistillationClassifier,
+    DistillationClassifierCV,
+    SoftLabelTransformer,
+)
 from skdistill.students import LinearStudent
 from skdistill.teachers import ModuleTeacher
 
@@ -66,6 +71,52 @@ def test_folds_may_be_an_iterable(three_classes):
     for cv in (folds, tuple(folds), iter(folds)):
         proba = out_of_fold(GaussianNB(), X, y, cv=cv)
         assert_allclose(proba, expected, rtol=1e-12)
+
+
+class Form:
+    """A splitter that gives the folds of another in some form."""
+
+    def __init__(self, form):
+        self.form = form
+
+    def get_n_splits(self, X=None, y=None, groups=None):
+        return SHUFFLED.n_splits
+
+    def split(self, X, y, groups=None):
+        folds = SHUFFLED.split(np.zeros(len(y)), y)
+        return [tuple(self.form(part, len(y)) for part in fold) for fold in folds]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda rows, n: rows.tolist(),
+        lambda rows, n: rows.astype(np.uint32),
+        lambda rows, n: pd.Series(rows),
+        lambda rows, n: np.isin(np.arange(n), rows),
+    ],
+    ids=["lists", "unsigned", "Series", "masks"],
+)
+def test_splitters_may_give_rows_in_any_form(form, three_classes, soft_labels):
+    """As scikit-learn's own searches take them."""
+    X, y = three_classes
+    for estimator, given in [
+        (SoftLabelTransformer(GaussianNB()), {}),
+        (DistillationClassifier(GaussianNB(), LinearStudent()), {}),
+        (DistillationClassifierCV(GaussianNB(), LinearStudent(), teacher_cv=3), {}),
+        (
+            DistillationClassifierCV(GaussianNB(), LinearStudent()),
+            {"soft_labels": soft_labels},
+        ),
+    ]:
+        results = []
+        for cv in (SHUFFLED, Form(form)):
+            fitted = clone(estimator).set_params(cv=cv)
+            if isinstance(fitted, SoftLabelTransformer):
+                results.append(fitted.fit_transform(X, y))
+            else:
+                results.append(fitted.fit(X, y, **given).predict_proba(X))
+        assert_array_equal(*results)
 
 
 def test_a_teacher_that_memorises_does_not_see_its_own_rows(three_classes):

@@ -24,6 +24,7 @@ from skdistill._intervals import (
 from skdistill._labelled_rows import TrainingRows
 from skdistill._scoring import class_proba
 from skdistill._typing import FloatArray, InputLike
+from skdistill._validation import fold_positions
 from skdistill.diagnostics._cross_fit import check_rows, present_rows
 from skdistill.diagnostics._render import flat, html_table, text_table, to_frame
 from skdistill.metrics import soft_log_loss
@@ -498,7 +499,8 @@ def _splits(cv: Any, passed: TrainingRows, random_state: Any) -> Folds:
             n_splits=DEFAULT_FOLDS, n_repeats=_REPEATS, random_state=random_state
         )
     cv = of_present_rows(cv, rows.position)
-    splits = list(check_cv(cv, rows.codes, classifier=True).split(rows.X, rows.codes))
+    found = check_cv(cv, rows.codes, classifier=True).split(rows.X, rows.codes)
+    splits = fold_positions(found, len(rows.codes))
     if len(splits) < 2:
         raise ValueError(f"cv={cv!r} makes {len(splits)} split, but 2 are needed.")
     return splits

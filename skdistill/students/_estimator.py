@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
+from skdistill._validation import fold_positions
 from skdistill.students._base import BaseStudent
 from skdistill.students._class_weight import class_weights, weigh_terms
 from skdistill.students._columns import refused_levels
@@ -390,9 +391,10 @@ def _keep_copies_together(
     if isinstance(cv, str):
         return
     splitter = check_cv(cv, problem.codes, classifier=True)
+    found = splitter.split(problem.X, problem.codes)
     folds = [
         tuple(np.flatnonzero(np.isin(rows, part)) for part in fold)
-        for fold in splitter.split(problem.X, problem.codes)
+        for fold in fold_positions(found, len(problem.codes))
     ]
     estimator.set_params(cv=folds)
 
