@@ -51,15 +51,16 @@ class Layer:
         weight = self.weight if weight is None else weight
         return partial(torch.baddbmm, self.bias, inputs.rows, weight, out=out.rows)
 
-    def to_bias(self, shard: int, slope: Values) -> Operation:
+    def to_bias(self, shard: int, slope: Values) -> list[Operation]:
         """Return what writes the biases' gradients, by the slope in the outputs."""
         _, to_bias = self.gradients[shard]
-        return partial(torch.sum, slope.rows, 1, keepdim=True, out=to_bias)
+        return _written(partial(torch.sum, slope.rows, 1, keepdim=True), slope, to_bias)
 
     def to_weight(self, shard: int, inputs: Values, slope: Values) -> list[Operation]:
         """Return what writes the weights' gradients."""
         to_weight, _ = self.gradients[shard]
-        return _product(inputs.turned, slope.rows, to_weight)
+        product = partial(torch.bmm, inputs.turned, slope.rows)
+        return _written(product, slope, to_weight)
 
     def to_inputs(self, slope: Values, out: Values) -> Operation:
         """Return what writes the slope in the inputs."""
@@ -86,25 +87,29 @@ class LayerByOutput(Layer):
         bias = self.bias.transpose(1, 2)
         return partial(torch.baddbmm, bias, turned, inputs.turned, out=out.turned)
 
-    def to_bias(self, shard: int, slope: Values) -> Operation:
+    def to_bias(self, shard: int, slope: Values) -> list[Operation]:
         """Return what writes the biases' gradients, by the slope in the outputs."""
         out = self.gradients[shard][1].transpose(1, 2)
-        return partial(torch.sum, slope.turned, 2, keepdim=True, out=out)
+        return _written(partial(torch.sum, slope.turned, 2, keepdim=True), slope, out)
 
     def to_weight(self, shard: int, inputs: Values, slope: Values) -> list[Operation]:
         """Return what writes the weights' gradients."""
         out = self.gradients[shard][0].transpose(1, 2)
-        return _product(slope.turned, inputs.rows, out)
+        product = partial(torch.bmm, slope.turned, inputs.rows)
+        return _written(product, slope, out)
 
 
-def _product(
-    left: torch.Tensor, right: torch.Tensor, out: torch.Tensor
+def _written(
+    found_by: Callable[..., Any], slope: Values, out: torch.Tensor
 ) -> list[Operation]:
-    """Return what writes a product where it belongs, perhaps in another type."""
-    if left.dtype == out.dtype:
-        return [partial(torch.bmm, left, right, out=out)]
-    found = torch.empty_like(out, dtype=left.dtype)
-    return [partial(torch.bmm, left, right, out=found), partial(out.copy_, found)]
+    """Return what writes a gradient where it belongs, found in the type of a slope.
+
+    To find it in another type takes several times as long.
+    """
+    if slope.rows.dtype == out.dtype:
+        return [partial(found_by, out=out)]
+    found = torch.empty_like(out, dtype=slope.rows.dtype)
+    return [partial(found_by, out=found), partial(out.copy_, found)]
 
 
 class Pass:
@@ -205,7 +210,7 @@ class Pass:
     def _prepare_back(self, shard: int) -> Values:
         """Make all operations but those that take the first layer's inputs."""
         last, slope = self._layers[-1], self.slope
-        self._back.append(last.to_bias(shard, slope))
+        self._back += last.to_bias(shard, slope)
         if self._mixed:
             slope = last.outputs(self._n_rows)
             self._back.append(partial(slope.rows.copy_, self.slope.rows))
@@ -216,7 +221,7 @@ class Pass:
                 *layer.to_weight(shard, inputs, slope),
                 layer.to_inputs(slope, to_inputs),
                 going_back(to_inputs.rows, inputs.rows, self._activation),
-                before.to_bias(shard, to_inputs),
+                *before.to_bias(shard, to_inputs),
             ]
             slope = to_inputs
         return slope

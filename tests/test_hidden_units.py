@@ -1,11 +1,12 @@
-"""Pooling of inputs."""
+"""Pooling of inputs, and slopes of activations."""
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skdistill._hidden_units import pooled, pooling_scale
+from skdistill._hidden_units import pooled, pooling_scale, through_activation
 
 X = np.array([[2.0, 0.0, -4.0], [0.0, 0.0, 0.0], [0.0, 3.0, 0.0]], dtype=np.float32)
 
@@ -33,3 +34,15 @@ def test_the_scale_is_the_features_of_a_row_that_has_any():
 
 def test_a_sum_leaves_the_inputs_alone():
     assert pooled(X, "sum") is X
+
+
+def test_of_every_number_in_bfloat16_the_slope_of_relu_is_torchs_own():
+    bits = torch.arange(-(2**15), 2**15).to(torch.int16)
+    output = bits.view(torch.bfloat16)
+    output = output[~output.isnan()]
+    # Slopes of all kinds too, among them zeros of both signs and what is infinite.
+    slope = output.roll(12_345)
+    expected = torch.ops.aten.threshold_backward(slope, output, 0)
+    found = through_activation(slope.clone(), output, "relu")
+    assert torch.equal(found.view(torch.int16), expected.view(torch.int16))
+    assert 0 < (found != 0).sum() < len(found)

@@ -105,6 +105,22 @@ def test_the_gradient_of_one_term_is_that_of_autograd(temperature):
     assert_allclose(gradient, autograd_gradient(stack, batch), rtol=0, atol=1e-10)
 
 
+@pytest.mark.usefixtures("layout")
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_by_products_in_bfloat16_the_gradient_is_nearly_that_of_autograd(activation):
+    stack = make_stack((16, 16), activation, product_dtype=torch.bfloat16)
+    batch = make_batch(n_rows=200)
+    stack.gradient(batch, None)
+    expected = autograd_gradient(stack, batch)
+    pairs = zip(
+        stack._views(stack.parameters()[0].grad), stack._views(expected), strict=True
+    )
+    for found, exact in pairs:
+        # Of weights and of biases.
+        for a, b in zip(found, exact, strict=True):
+            assert 0 < (a - b).norm() < 0.05 * b.norm()
+
+
 def test_a_second_gradient_replaces_the_first():
     stack = make_stack()
     stack.gradient(make_batch(weighted=False), None)

@@ -113,14 +113,15 @@ class MLPStudent(GradientStudent):
     dtype : {"float32", "float64", "bfloat16", "auto"}, default="float32"
         Type used in training; prediction is in float64, but for the cosines of periodic
         embeddings, which are in float32 unless this is "float64". "bfloat16" keeps
-        parameters in float32 and takes matrix products in bfloat16. "auto" does so on a
-        CPU with instructions for it (AVX512-BF16) if two hidden layers in a row have at
-        least 384 units each, where a step was measured to be 1.1 to 1.6 times faster,
-        and is "float32" otherwise; so it may give another student on another machine.
-        Probabilities differ from those of "float32" by up to 0.03 on average, in
-        measurements in which those of another seed differed by 0.02 to 0.07. On CUDA
-        products of float32 are taken in TF32, whose mantissa has 10 bits, unless you
-        have set torch's precision of products yourself.
+        parameters in float32 and takes matrix products in bfloat16, so that gradients
+        of layers are rounded to it. "auto" does so on a CPU with instructions for it
+        (AVX512-BF16) if two hidden layers in a row have at least 384 units each, where
+        a step was measured to be 1.1 to 1.6 times faster, and is "float32" otherwise;
+        so it may give another student on another machine. Probabilities differ from
+        those of "float32" by up to 0.03 on average, in measurements in which those of
+        another seed differed by 0.02 to 0.07. On CUDA products of float32 are taken in
+        TF32, whose mantissa has 10 bits, unless you have set torch's precision of
+        products yourself.
     random_state : int, RandomState instance or None, default=None
         Initial parameters, held-out rows and shuffling. The same seed gives the same
         student on one kind of device.
