@@ -133,8 +133,8 @@ def _neighbours_of(vectors: Vectors, breadth: int) -> Neighbours:
         graph: Neighbours = library(vectors, breadth)
         return graph
     raise ImportError(
-        "search='hnsw' needs faiss or usearch: pip install skdistill[search], or use "
-        "search='exact'."
+        'search="hnsw" needs faiss or usearch: pip install "skdistill[search]", or use '
+        'search="exact".'
     )
 
 

@@ -360,8 +360,8 @@ def distillation_gain(
     cv: Any = None,
     *,
     sample_weight: Any = None,
-    temperature: float | str = 1.0,
-    mixing_weight: float = 0.5,
+    temperature: float | str | None = 1.0,
+    mixing_weight: Any = 0.5,
     student_temperature: float | str = 1.0,
     teacher_cv: Any = None,
     criterion: str = "log_loss",
@@ -399,7 +399,12 @@ def distillation_gain(
         Splits, two at least. None is 5 stratified folds, repeated 3 times.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights, for fits and scores. Rows of weight 0 are as if absent.
-    temperature, mixing_weight, student_temperature : object
+    temperature : float, "auto" or None, default=1.0
+        As in :class:`~skdistill.DistillationClassifier`.
+    mixing_weight : float, array-like, "auto" or "per-class", default=0.5
+        As in :class:`~skdistill.DistillationClassifier`, whose default is "auto": that
+        is chosen anew on the training rows of each split, and takes its time there.
+    student_temperature : float or "same", default=1.0
         As in :class:`~skdistill.DistillationClassifier`.
     teacher_cv : int, splitter, iterable, "in-sample" or None, default=None
         How soft labels are made within the training rows, `cv` there.
