@@ -222,5 +222,11 @@ def seeded_torch_rng(seed: int, device: str) -> Iterator[None]:
 
     cuda: list[Any] = [device] if device.startswith("cuda") else []
     with torch_rng_lock, torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
+        # torch.manual_seed would seed all devices, and only these are put back.
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.startswith("mps"):
+            torch.mps.manual_seed(seed)
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -174,9 +174,11 @@ class Front:
         """
         import torch
 
-        drawn = torch.rand(self._n_coefs, generator=generator, dtype=torch.float64)
+        # Not where torch's default device is.
+        on_cpu: Any = {"dtype": torch.float64, "device": "cpu"}
+        drawn = torch.rand(self._n_coefs, generator=generator, **on_cpu)
         coefs = (2 * drawn - 1) / self.shape[1] ** 0.5
-        return torch.cat([coefs, torch.zeros(self.n_out, dtype=torch.float64)])
+        return torch.cat([coefs, torch.zeros(self.n_out, **on_cpu)])
 
     def coefs(self, parameters: torch.Tensor) -> torch.Tensor:
         """Return coefficients (G, n_columns, n_frequencies, n_outputs), a view."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -120,13 +120,14 @@ def systematic_sample(
     upto = mass.cumsum(0)
     if not float(upto[-1]) > 0:
         raise ValueError(NO_PAIRS)
-    start = torch.rand(1, generator=generator, dtype=torch.float64)
-    points = (torch.arange(n_drawn, dtype=torch.float64) + start) / n_drawn * upto[-1]
+    on_cpu: Any = {"dtype": torch.float64, "device": "cpu"}
+    start = torch.rand(1, generator=generator, **on_cpu)
+    points = (torch.arange(n_drawn, **on_cpu) + start) / n_drawn * upto[-1]
     # Rows without mass end where they begin, so that no point falls on them; rounding
     # may put the last point at the end.
     last = int(torch.nonzero(mass)[-1])
     rows = torch.searchsorted(upto, points, right=True).clamp_(max=last)
-    return rows[torch.randperm(n_drawn, generator=generator)]
+    return rows[torch.randperm(n_drawn, generator=generator, device="cpu")]
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class PairBatch:
         """Return the same pairs as those of rows that are surely of one class."""
         import torch
 
-        is_positive = torch.arange(2 * half) < half
+        is_positive = torch.arange(2 * half, device="cpu") < half
         return AllPairsBatch(
             self.x, is_positive.double(), (~is_positive).double(), self.risk
         )

@@ -317,7 +317,9 @@ def _draw_parameters(
     parts = [] if front is None else [front.draw_parameters(generator)]
     for n_in, n_out in pairwise(layer_sizes):
         n_drawn = (n_in + 1) * n_out
-        drawn = torch.rand(n_drawn, generator=generator, dtype=torch.float64)
+        drawn = torch.rand(
+            n_drawn, generator=generator, dtype=torch.float64, device="cpu"
+        )
         parts.append((2 * drawn - 1) / n_in**0.5)
     if lie_by_class(n_out):
         weight, bias = parts.pop().split([n_in * n_out, n_out])
@@ -362,7 +364,7 @@ class ModuleStack:
 
         batches = x.expand(self.n_members, *x.shape[1:])
         outputs = [m(b) for m, b in zip(self.modules, batches, strict=True)]
-        return torch.stack(outputs)
+        return torch.stack(outputs).to(x.dtype)
 
     def n_shards(self, batch_size: int) -> int:
         """Return 1: layers like batch normalisation need the whole batch."""
@@ -376,6 +378,11 @@ class ModuleStack:
             parameter.grad = None
         with torch.enable_grad():
             logits = self.logits(batch.x)
+        if not logits.requires_grad:
+            raise ValueError(
+                "module returns logits that do not depend on any parameter to train: "
+                "they are whole numbers, or made where torch takes no gradients."
+            )
         loss, slope = batch.loss_and_slope(logits.detach())
         logits.backward(slope)
         return loss
@@ -402,5 +409,11 @@ class ModuleStack:
         return _as_arrays(self.modules[member].state_dict())
 
 
-def _as_arrays(state: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
-    return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+def _as_arrays(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state with arrays for tensors; a module may have other things in it."""
+    return {
+        name: value.detach().cpu().numpy().copy()
+        if hasattr(value, "detach")
+        else copy.deepcopy(value)
+        for name, value in state.items()
+    }

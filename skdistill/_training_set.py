@@ -214,7 +214,7 @@ def shuffled(
     n_rows = rows.shape[1]
     if n_rows <= batch_size:
         return rows
-    orders = [torch.randperm(n_rows, generator=g) for g in generators]
+    orders = [torch.randperm(n_rows, generator=g, device="cpu") for g in generators]
     order = torch.stack(orders).to(rows.device)
     n_orders = max(len(rows), len(order))
     return rows.expand(n_orders, -1).gather(1, order.expand(n_orders, -1))

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 from sklearn.datasets import make_classification
 from torch import nn
 
-from skdistill import _device
+from skdistill import DistillationRanker, _device, _stack
 from skdistill._device import (
     fast_products,
     fits_on,
@@ -209,6 +210,17 @@ def test_a_seeded_block_is_reproducible_and_leaves_no_trace():
         second = torch.rand(4)
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        assert torch.equal(torch.rand(4), first)
+
+
+def test_a_seeded_block_leaves_other_devices_alone(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    with seeded_torch_rng(3, "cpu"):
+        pass
+    assert not seeded
 
 
 def perceptron(n_features, n_classes):
@@ -231,6 +243,40 @@ def data():
     return make_classification(
         300, n_features=8, n_informative=5, n_classes=3, flip_y=0.1, random_state=0
     )
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+@pytest.mark.parametrize("batch_size", [None, 50])
+def test_torch_s_default_device_is_not_asked(student, batch_size):
+    X, y = data()
+    student = clone(student).set_params(batch_size=batch_size, max_iter=2)
+    expected = clone(student).fit(X, y).predict_proba(X)
+    with torch.device("meta"):
+        found = clone(student).fit(X, y).predict_proba(X)
+    assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("batch_size", [None, 50])
+def test_rankings_do_not_ask_for_torch_s_default_device(batch_size):
+    X, y = data()
+    student = MLPStudent(batch_size=batch_size, **{**SETTINGS, "max_iter": 2})
+    ranker = DistillationRanker(student=student, mixing_weight=0.0)
+    expected = clone(ranker).fit(X, y > 0).decision_function(X)
+    with torch.device("meta"):
+        found = ranker.fit(X, y > 0).decision_function(X)
+    assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_students_are_trained_in_inference_mode_too(student, monkeypatch):
+    monkeypatch.setattr(_stack, "SHARD_FLOPS", 0)
+    X, y = data()
+    student = clone(student).set_params(max_iter=2)
+    expected = clone(student).fit(X, y).predict_proba(X)
+    with torch.inference_mode():
+        found = student.fit(X, y).predict_proba(X)
+    assert_array_equal(found, expected)
+    assert_array_equal(student.predict_proba(X), expected)
 
 
 def fitted_on(student, device):

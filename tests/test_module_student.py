@@ -261,6 +261,60 @@ def test_buffers_that_are_not_real_numbers_survive():
     assert norm.state_["0.num_batches_tracked"] == 5 * 4
 
 
+class Remembering(Network):
+    """Has something in its state that is no tensor."""
+
+    steps = 0
+
+    def forward(self, x):
+        self.steps += self.training
+        return super().forward(x)
+
+    def get_extra_state(self):
+        return {"steps": self.steps}
+
+    def set_extra_state(self, state):
+        self.steps = state["steps"]
+
+
+def test_a_state_that_is_no_tensor_survives():
+    X, y = data()
+    student = ModuleStudent(Remembering, batch_size=50, **FAST).fit(X, y)
+    assert student.state_["_extra_state"] == {"steps": 5 * 4}
+    loaded = pickle.loads(pickle.dumps(student))
+    assert_array_equal(loaded.predict_proba(X), student.predict_proba(X))
+    assert loaded._fitted_module("cpu").steps == 5 * 4
+
+
+class Converted(Network):
+    """Returns logits of another type."""
+
+    def __init__(self, n_features, n_classes, dtype):
+        super().__init__(n_features, n_classes)
+        self.dtype = dtype
+
+    def forward(self, x):
+        return super().forward(x).to(self.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_logits_may_be_of_another_type(dtype):
+    X, y = data()
+    expected = ModuleStudent(Network, **FAST).fit(X, y)
+    module = partial(Converted, dtype=dtype)
+    student = ModuleStudent(module, **FAST).fit(X, y)
+    assert_allclose(student.predict_proba(X), expected.predict_proba(X), atol=0.02)
+    assert_allclose(student.loss_curve_, expected.loss_curve_, atol=0.02)
+
+
+def test_numbers_that_the_type_does_not_hold_are_an_error_in_prediction():
+    X, y = data()
+    student = ModuleStudent(Network, **FAST).fit(X, y)
+    with pytest.raises(ValueError, match="too large for dtype='float32'"):
+        student.predict(1e39 * X)
+    assert np.isfinite(student.predict_proba(1e30 * X)).all()
+
+
 def test_frozen_parameters_stay():
     X, y = data()
     module = Network(N_FEATURES, N_CLASSES)
@@ -390,6 +444,7 @@ def no_module(n_features):
         (Flat, ValueError, r"must return logits of shape .* got \(2,\)"),
         (Pair, ValueError, "must return logits of shape .* got tuple"),
         (Nothing, ValueError, "module has no parameter to train"),
+        (partial(Converted, dtype=torch.int64), ValueError, "not depend on any param"),
         (no_module, TypeError, "calling it returned str"),
         ("network", ValueError, "The 'module' parameter of ModuleStudent"),
     ],

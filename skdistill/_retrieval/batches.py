@@ -257,7 +257,7 @@ class RetrievalBatch:
         assert raised is not None
         if self.log_importance is not None and not self.weights_in_logits:
             importance = self.log_importance[:, labels]
-            own = torch.zeros(raised.shape, dtype=torch.bool)
+            own = torch.zeros(raised.shape, dtype=torch.bool, device="cpu")
             own[part.places()] = True
             importance = importance.masked_fill(own.to(self.x.device), 0.0)
             log_weight = importance if log_weight is None else log_weight + importance
@@ -323,7 +323,7 @@ class RetrievalSet:
         """All rows, as the loop counts them."""
         import torch
 
-        return torch.empty(1, self.X.shape[0], 0)
+        return torch.empty(1, self.X.shape[0], 0, device="cpu")
 
     @property
     def steps_per_pass(self) -> int:

@@ -119,6 +119,16 @@ def train_members(
     courses : list of Course
         What happened.
     """
+    import torch
+
+    # In inference mode modules have no gradients, and no thread but this one may
+    # change a tensor.
+    with torch.inference_mode(False):
+        return _train_members(members, context)
+
+
+def _train_members(members: Sequence[Member], context: Any) -> tuple[Any, list[Course]]:
+    """Train students as one stack, perhaps folds of them first."""
     if members[0].n_folds == 1:
         return _trained(members, context)
     _, found = _trained(members)

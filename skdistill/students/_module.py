@@ -76,7 +76,8 @@ class ModuleStudent(GradientStudent):
     classes_ : ndarray of shape (n_classes,)
         Sorted class labels.
     state_ : dict of str to ndarray
-        The trained module's state.
+        The trained module's ``state_dict``, which has no buffers that are registered
+        as not persistent.
     loss_curve_, validation_scores_, best_validation_score_, n_iter_
         As in :class:`~skdistill.students.MLPStudent`.
     n_features_in_ : int
@@ -163,7 +164,7 @@ class ModuleStudent(GradientStudent):
         sizes = {"n_features": self.n_features_in_, "n_classes": n_classes}
         accepted = inspect.signature(make).parameters
         kwargs = {n: v for n, v in sizes.items() if n in accepted} | kwargs
-        with seeded_torch_rng(seed, "cpu"):
+        with seeded_torch_rng(seed, "cpu"), torch.device("cpu"):
             module = make(**kwargs)
         if not isinstance(module, torch.nn.Module):
             raise TypeError(
@@ -225,7 +226,14 @@ class ModuleStudent(GradientStudent):
         """Copy rows to the device; torch takes no read-only memory as it is."""
         import torch
 
-        return torch.from_numpy(X.astype(dtype)).to(device)
+        with np.errstate(over="ignore"):
+            rows = X.astype(dtype)
+        if not np.isfinite(rows).all():
+            raise ValueError(
+                f"Input X contains a value too large for dtype={dtype!r} of the "
+                "student. Scale X, or use dtype='float64'."
+            )
+        return torch.from_numpy(rows).to(device)
 
     def _attributes(self, member_state: Any) -> dict[str, Any]:
         return {
@@ -243,7 +251,12 @@ class ModuleStudent(GradientStudent):
             return self._rebuilt[device]
         module = self._build(len(self.classes_), 0, self._fitted_source)
         module.to(device=device, dtype=getattr(torch, self._fitted_dtype))
-        state = {name: torch.from_numpy(v.copy()) for name, v in self.state_.items()}
+        state = {
+            name: torch.from_numpy(value.copy())
+            if isinstance(value, np.ndarray)
+            else value
+            for name, value in self.state_.items()
+        }
         module.load_state_dict(state)
         module.eval()
         self._rebuilt[device] = module
@@ -259,5 +272,5 @@ class ModuleStudent(GradientStudent):
             for start in range(0, len(X), CHUNK_ROWS):
                 rows = slice(start, start + CHUNK_ROWS)
                 batch = self._batch(X[rows], self._fitted_dtype, device)
-                logits[rows] = module(batch).cpu().numpy()
+                logits[rows] = module(batch).to(batch.dtype).cpu().numpy()
         return logits
