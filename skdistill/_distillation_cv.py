@@ -338,6 +338,8 @@ class DistillationClassifierCV(StudentClassifier):
         splitter = check_cv(self.cv, grid.rows.y, classifier=True)
         found = splitter.split(grid.rows.X, grid.rows.y, **grid.split_params)
         folds = fold_positions(found, len(grid.rows.y))
+        if not folds:
+            raise ValueError(f"cv must have at least one fold, {self.cv!r} has none.")
         self.n_splits_ = len(folds)
         if self.one_standard_error and self.n_splits_ == 1:
             raise ValueError(

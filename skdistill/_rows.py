@@ -33,6 +33,8 @@ def concatenate_rows(first: InputLike, second: InputLike) -> InputLike:
     if pandas is not None and isinstance(first, pandas.DataFrame):
         return _concatenate_frames(pandas, first, second)
     if polars is not None and isinstance(first, polars.DataFrame):
+        if not hasattr(second, "columns"):
+            second = polars.DataFrame(second, schema=first.columns, orient="row")
         return polars.concat([first, second], how="vertical_relaxed")
     if isinstance(first, list):
         return [*first, *second]

@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
@@ -146,6 +146,11 @@ def test_teachers_that_cannot_be(teacher, message, three_classes):
         (
             make_pipeline(StandardScaler(), "passthrough"),
             r"must be a classifier, a regressor, .* got str",
+        ),
+        (FrozenEstimator(Ridge()), r"^A student is trained, .* Ridge, by itself"),
+        (
+            make_pipeline(StandardScaler(), FrozenEstimator(GaussianNB())),
+            r"^A student is trained, .* GaussianNB, by itself",
         ),
         (StandardScaler(), r"^student must be None, .* got StandardScaler"),
         ("mlp", r"^student must be None, .* got str"),

@@ -68,6 +68,15 @@ def test_an_array_is_a_pool_beside_a_frame():
     assert_frame_equal(joined, pd.DataFrame(expected, columns=list("abc")))
 
 
+def test_an_array_is_a_pool_beside_a_polars_frame():
+    polars = pytest.importorskip("polars")
+    table = polars.DataFrame(np.eye(3), schema=list("abc"))
+    for pool in (np.full((2, 3), 0.5), [[0.5] * 3] * 2):
+        joined = concatenate_rows(table, pool)
+        assert joined.schema == table.schema
+        assert_array_equal(joined, np.vstack([np.eye(3), np.full((2, 3), 0.5)]))
+
+
 def test_columns_of_booleans_stay_booleans():
     first = pd.DataFrame({"a": [True, False], "b": [1, 2]})
     joined = concatenate_rows(first, pd.DataFrame({"a": [False], "b": [3]}))

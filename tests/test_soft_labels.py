@@ -211,11 +211,13 @@ def test_a_fold_may_not_train_on_what_it_scores(three_classes, fit_log):
 
 def test_an_empty_list_of_folds_is_named(three_classes, fit_log):
     X, y = three_classes
-    distilled = DistillationClassifier(
-        LoggedTeacher(fit_log), LinearStudent(), cv=[], mixing_weight=0.5
-    )
-    with pytest.raises(ValueError, match=r"^cv must have at least one fold, \[\] has"):
-        distilled.fit(X, y)
+    teacher, student = LoggedTeacher(fit_log), LinearStudent()
+    for distilled in (
+        DistillationClassifier(teacher, student, cv=[], mixing_weight=0.5),
+        DistillationClassifierCV(teacher, student, cv=[]),
+    ):
+        with pytest.raises(ValueError, match=r"^cv must have at least one fold, \[\] "):
+            distilled.fit(X, y)
     assert n_fits(fit_log) == 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import check_cv
 from sklearn.multioutput import MultiOutputRegressor
@@ -257,6 +258,11 @@ def _check_estimator(estimator: Estimator) -> None:
         raise TypeError(
             "A student must be a classifier, a regressor, a Pipeline ending in one, or "
             f"a student of skdistill.students; got {name}."
+        )
+    if isinstance(estimator, FrozenEstimator):
+        raise TypeError(
+            "A student is trained, which a FrozenEstimator is not. Pass the estimator "
+            f"within, {type(estimator.estimator).__name__}, by itself."
         )
     if is_regressor(estimator):
         return
