@@ -95,7 +95,7 @@ class DistillationClassifierCV(StudentClassifier):
     one_standard_error : bool, default=False
         Whether to take, of all candidates within one standard error of the best mean
         score, the one with the smallest mixing weight, then the temperature nearest
-        to 1.
+        to 1, as which "auto" counts.
     memory : str, joblib.Memory or None, default=None
         Cache of the soft-label stage.
     keep_teacher : bool, default=False
