@@ -333,6 +333,9 @@ def _tidy(matrix: Any, name: str) -> sp.csr_matrix:
     checked: Any = check_array(
         matrix, accept_sparse="csr", ensure_min_samples=0, input_name=name
     )
+    if checked.dtype == bool:
+        # Written as numbers.
+        checked = checked.astype(np.int8)
     csr = sp.csr_matrix(checked, copy=True)
     csr.sum_duplicates()
     csr.eliminate_zeros()

@@ -90,8 +90,12 @@ class RetrievalScorer:
     def _ranking(self, estimator: Any, X: Any) -> Any:
         """Return scores of all labels, or labels in their order."""
         if hasattr(estimator, "predict_topk"):
-            labels, _ = estimator.predict_topk(X, self.k)
-            return _columns(np.asarray(labels), estimator.classes_)
+            classes = np.asarray(estimator.classes_)
+            k = min(self.k, len(classes))
+            labels, _ = estimator.predict_topk(X, k)
+            columns = _columns(np.asarray(labels), classes)
+            missing = ((0, 0), (0, self.k - k))
+            return np.pad(columns, missing, constant_values=-1)
         for method in ("decision_function", "predict_proba"):
             if hasattr(estimator, method):
                 scores = getattr(estimator, method)(X)
@@ -230,7 +234,6 @@ def _plain(name: Any) -> Any:
 
 def _columns(labels: NDArray[Any], classes: NDArray[Any]) -> IntArray:
     """Return the column of each label's name, -1 where there is none."""
-    classes = np.asarray(classes)
     if classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
         return labels.astype(np.int64)
     column = {name: j for j, name in enumerate(classes.tolist())}

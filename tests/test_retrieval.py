@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 
 from skdistill import DistillationRetriever
 from skdistill._retrieval import estimator
+from skdistill._retrieval.centroids import fit_residual
 from skdistill._retrieval.checkpoint import Checkpoint
 from skdistill.datasets import make_retrieval
 from skdistill.metrics import precision_at_k, retrieval_scorer
@@ -532,6 +533,19 @@ def test_probabilities_of_one_label_a_row(params):
     assert_allclose(chances, np.take_along_axis(proba, labels, axis=1), atol=1e-4)
 
 
+@pytest.mark.parametrize("params", [{"mixing_weight": 0.0}, {}])
+def test_double_without_soft_labels_is_the_softmax_chances_too(params):
+    rng = np.random.default_rng(0)
+    X = np.repeat(np.eye(2), 100, axis=0)
+    y = np.concatenate([rng.choice(4, 100, p=p) for p in np.eye(2, 4) * 0.4 + 0.15])
+    softmax = clone(SMALL).set_params(max_iter=40).fit(X, y)
+    double = clone(softmax).set_params(objective="double", **params)
+    soft = np.full((200, 4), 0.25) if params else None
+    double.fit(X, y, soft_labels=soft)
+    assert_same(softmax, double)
+    assert_array_equal(softmax.predict_proba(X), double.predict_proba(X))
+
+
 def test_chances_of_several_labels_are_calibrated():
     X, Y, proba = make_retrieval(5000, 100, 30, random_state=0)
     retriever = clone(SMALL).set_params(max_iter=10).fit(X[:4000], Y[:4000])
@@ -829,8 +843,6 @@ def test_a_callback_can_end_the_training(data):
 
 
 def test_own_products_leave_the_row_out(data):
-    from skdistill._retrieval.centroids import fit_residual
-
     X, Y = data
     residual = fit_residual(X, Y, 10**6, 3.0)
     unit = X.toarray() / np.sqrt((X.toarray() ** 2).sum(axis=1))[:, None]
@@ -842,6 +854,29 @@ def test_own_products_leave_the_row_out(data):
         length = np.linalg.norm(centroid)
         expected = 3.0 * unit[i] @ centroid / length if length > 1e-3 else 0.0
         assert_allclose(value, expected, atol=1e-4)
+
+
+def test_the_sparse_part_of_candidates_is_cut_from_that_of_all_labels(data):
+    X, Y = data
+    residual = fit_residual(X, Y, 20, 1.0)
+    rows = np.arange(5, 25)
+    every = residual.offsets(X[rows], rows, None).dense(slice(0, 20), slice(0, 40))
+    # Some rows have labels that are no candidates.
+    for candidates in (np.array([3, 4, 17]), np.arange(0, 40, 2), np.arange(40)):
+        some = residual.offsets(X[rows], rows, candidates)
+        dense = some.dense(slice(0, 20), slice(0, len(candidates)))
+        assert_allclose(dense, every[:, candidates], atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["softmax", "double"])
+def test_soft_labels_alone_may_leave_out_the_labels_of_a_row(data, objective):
+    X, Y = data
+    P = sp.random(*Y.shape, 0.1, "csr", random_state=0)
+    student = clone(SMALL).set_params(
+        mixing_weight=1.0, n_negatives=5, objective=objective
+    )
+    student.fit(X, Y, soft_labels=P)
+    assert student.loss_curve_[-1] < student.loss_curve_[0]
 
 
 def test_vectors_keep_their_largest_entries_and_unit_length(data, monkeypatch):

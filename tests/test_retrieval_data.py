@@ -132,6 +132,15 @@ def test_what_is_written_is_read_as_it_was(tmp_path_factory, X, Y, name, data):
     assert_array_equal(Y_read.toarray(), Y != 0)
 
 
+def test_booleans_are_written_as_numbers(tmp_path):
+    X = np.array([[True, False], [True, True]])
+    for form in (np.asarray, sp.csr_matrix):
+        dump_extreme_text(form(X), form(X), tmp_path / "data.txt")
+        X_read, Y_read = load_extreme_text(tmp_path / "data.txt")
+        assert_array_equal(X_read.toarray(), X)
+        assert_array_equal(Y_read.toarray(), X)
+
+
 def test_packed_files_are_packed(tmp_path):
     path = tmp_path / "data.txt.gz"
     dump_extreme_text([[1.0, 0.5]], [[1]], path)

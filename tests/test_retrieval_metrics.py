@@ -19,6 +19,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
+from skdistill import DistillationRetriever
 from skdistill.metrics import (
     coverage_at_k,
     inverse_propensities,
@@ -301,6 +302,14 @@ def test_scorer_of_named_labels():
     )
     indicator = np.array([[0, 1, 0], [1, 1, 0]])
     assert retrieval_scorer("precision", k=2)(Names(), None, indicator) == 0.5
+
+
+def test_scorer_of_more_places_than_labels():
+    X, y = make_multilabel_classification(n_samples=60, n_classes=3, random_state=0)
+    student = DistillationRetriever(dim=4, max_iter=2, random_state=0).fit(X, y)
+    for metric, function in (("precision", precision_at_k), ("ndcg", ndcg_at_k)):
+        expected = function(y, student.decision_function(X), k=5)
+        assert retrieval_scorer(metric, k=5)(student, X, y) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -146,3 +146,5 @@ def test_a_splitter_that_cannot_split_is_named(cv):
     message = "cv=GroupKFold.* cannot split 20 rows with one label each"
     with pytest.raises(ValueError, match=message):
         student.set_params(cv=GroupKFold(2)).fit(X, Y[:, 2])
+    with pytest.raises(ValueError, match="cv=None cannot split 1 rows"):
+        student.set_params(cv=None).fit(X[:1], Y[:1])

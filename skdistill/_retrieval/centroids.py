@@ -216,7 +216,8 @@ class Residual:
         rows : ndarray of shape (n_rows,)
             Their numbers.
         candidates : ndarray of shape (n_candidates,) or None
-            Sorted labels, the rows' own among them; None: all.
+            Sorted labels; None: all. Labels of the rows may be missing, where soft
+            labels alone are learned.
 
         Returns
         -------
@@ -227,8 +228,11 @@ class Residual:
         if candidates is not None:
             labels = labels.some(candidates)
             columns = np.searchsorted(candidates, own.indices)
-            shape = (len(rows), len(candidates))
-            own = sp.csr_matrix((own.data, columns, own.indptr), shape=shape)
+            last = len(candidates) - 1
+            drawn = candidates[np.minimum(columns, last)] == own.indices
+            ends = np.append(0, np.cumsum(drawn))[own.indptr]
+            parts = own.data[drawn], columns[drawn], ends
+            own = sp.csr_matrix(parts, shape=(len(rows), len(candidates)))
         return Offsets(unit_rows(X).astype(np.float32), labels, own)
 
 

@@ -479,7 +479,7 @@ default=None
             "label_bias_": tables.bias,
             "_hidden": tables.hidden,
             "residual_": None if tables.residual is None else tables.residual.matrix,
-            "calibration_": self._calibration(task, tables),
+            "calibration_": self._calibration(task, tables, training.objective),
             "loss_curve_": np.array(training.losses),
             "n_iter_": len(training.losses),
             "search_recall_": None,
@@ -496,7 +496,9 @@ default=None
             k = min(RECALL_LABELS, len(self.classes_))
             self.search_recall_ = self._approximate().recall(tables, query, k)
 
-    def _calibration(self, task: RetrievalTask, tables: Tables) -> Calibration:
+    def _calibration(
+        self, task: RetrievalTask, tables: Tables, objective: str
+    ) -> Calibration:
         """Fit what turns logits into chances."""
         rows = task.calibration_rows[:MAX_HELD_OUT]
         return fit_calibration(
@@ -504,7 +506,7 @@ default=None
             task.X[rows],
             task.labels.indicator[rows],
             one_label=task.labels.kind == MULTICLASS,
-            objective=self.objective,
+            objective=objective,
             anchor=self.anchor,
             exact=self.negative_weights == "complement"
             and self.n_hard_negatives is None,

@@ -331,6 +331,13 @@ class Training:
         )
 
     @property
+    def objective(self) -> str:
+        """What is minimised: without soft labels "double" is the softmax."""
+        objective = self.recipe.mixture.objective
+        plain = objective == "double" and self.data.targets.log_weight is None
+        return "softmax" if plain else objective
+
+    @property
     def n_stretches(self) -> int:
         """Stretches of steps that are left."""
         left = self.data.total_steps - self.data.position

@@ -101,13 +101,14 @@ def _soft_labels(
 def _folds(cv: Any, rows: Labelled, seed: int) -> list[tuple[IntArray, IntArray]]:
     """Split the rows so that each is scored once."""
     n_samples = _num_samples(rows.X)
-    if cv is None or isinstance(cv, (int, np.integer)):
-        n_folds = min(DEFAULT_FOLDS if cv is None else int(cv), n_samples)
-        cv = KFold(n_folds, shuffle=True, random_state=seed % 2**32)
     # Sets of labels are no classes to stratify by.
     y = [rows.y] if rows.y.ndim == 1 else []
+    splitter = cv
     try:
-        folds = list(check_cv(cv).split(np.empty((n_samples, 1)), *y))
+        if cv is None or isinstance(cv, (int, np.integer)):
+            n_folds = min(DEFAULT_FOLDS if cv is None else int(cv), n_samples)
+            splitter = KFold(n_folds, shuffle=True, random_state=seed % 2**32)
+        folds = list(check_cv(splitter).split(np.empty((n_samples, 1)), *y))
     except (TypeError, ValueError) as error:
         kind = "one label each" if y else "sets of labels"
         raise ValueError(
