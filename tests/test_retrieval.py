@@ -25,6 +25,7 @@ from skdistill import DistillationRetriever
 from skdistill._retrieval import estimator
 from skdistill._retrieval.centroids import fit_residual
 from skdistill._retrieval.checkpoint import Checkpoint
+from skdistill._retrieval.top_k import Query, Tables, exact_search, largest
 from skdistill.datasets import make_retrieval
 from skdistill.metrics import precision_at_k, retrieval_scorer
 
@@ -492,11 +493,31 @@ def test_best_labels_are_those_of_the_whole_scores(data, objective, monkeypatch)
         assert_array_equal(retriever.predict(X).toarray(), decision > 0)
 
 
+@pytest.mark.parametrize("k", [1, 2, 5, 9])
+def test_of_equal_labels_the_first_are_found(k, monkeypatch):
+    # Many labels of few scores, as those that no row has.
+    bias = np.random.default_rng(k).integers(0, 3, 400).astype(float)
+    nothing = np.zeros((400, 1))
+    query = Query(np.zeros((3, 1)), None)
+    for block in (4096, 7):
+        monkeypatch.setattr("skdistill._retrieval.top_k.BLOCK_LABELS", block)
+        labels, logits, _ = exact_search(Tables(nothing, nothing, bias), query, k)
+        expected = np.argsort(-bias, kind="stable")[:k]
+        assert_array_equal(labels, np.tile(expected, (3, 1)))
+        assert_array_equal(logits, np.tile(bias[expected], (3, 1)))
+
+
+def test_equal_classes_are_predicted_as_they_are_scored(data):
+    X, _ = data
+    y = np.arange(300) % 4
+    student = clone(SMALL).set_params(objective="logistic", mixing_weight=1.0)
+    student.fit(X, y, soft_labels=np.full((300, 4), 0.25))
+    assert_array_equal(student.predict(X), student.predict_proba(X).argmax(axis=1))
+
+
 @pytest.mark.parametrize("n_values", [5, 40, 331, 4096])
 @pytest.mark.parametrize("k", [1, 3, 5])
 def test_the_largest_values_are_found(n_values, k):
-    from skdistill._retrieval.top_k import largest
-
     values = np.random.default_rng(k).normal(size=(20, n_values))
     found, best = largest(values, k)
     assert_allclose(np.sort(best), np.sort(values)[:, -k:])

@@ -178,11 +178,13 @@ def exact_search(
     log_total = np.full(n_rows, -np.inf, dtype=dtype)
     for block in tables.blocks():
         logits = tables.logits(query, block)
-        found, values = largest(logits, min(k, logits.shape[1]))
+        found, values = _first_largest(logits, min(k, logits.shape[1]))
         labels = np.hstack([labels, found + block.start])
         best = np.hstack([best, values])
         if labels.shape[1] > k:
-            kept, best = largest(best, k)
+            # The better ones first, of equal ones those of the lower number.
+            kept = np.lexsort((labels, -best), axis=1)[:, :k]
+            best = np.take_along_axis(best, kept, axis=1)
             labels = np.take_along_axis(labels, kept, axis=1)
         log_total = np.logaddexp(log_total, log_sum(logits))
     order = np.lexsort((labels, -best), axis=1)
@@ -191,6 +193,18 @@ def exact_search(
         np.take_along_axis(best, order, axis=1),
         log_total,
     )
+
+
+def _first_largest(values: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+    """Return what `largest` does, of values that tie for the last place the first."""
+    found, best = largest(values, k)
+    as_large = values >= best.min(axis=1, keepdims=True)
+    if np.count_nonzero(as_large) > best.size:
+        tied = np.flatnonzero(as_large.sum(axis=1) > k)
+        first = np.argsort(-values[tied], axis=1, kind="stable")[:, :k]
+        found[tied] = first
+        best[tied] = np.take_along_axis(values[tied], first, axis=1)
+    return found, best
 
 
 def largest(values: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
