@@ -426,6 +426,8 @@ def indicator(y: Any, name: str) -> sp.csr_array:
     csr = sp.csr_array(array, copy=True)
     csr.sum_duplicates()
     csr.eliminate_zeros()
+    if np.isnan(csr.data).any():
+        raise ValueError(f"{name} must not hold NaN.")
     return csr
 
 

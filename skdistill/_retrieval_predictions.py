@@ -156,6 +156,13 @@ def _as_csr(predictions: Any, n_labels: int | None) -> sp.csr_matrix:
         raise ValueError("n_labels=None is only allowed where predictions are CSR.")
     if isinstance(predictions, tuple):
         labels, values = (np.asarray(part) for part in predictions)
+        numbers = labels.dtype.kind in "iu" or not labels.size
+        if labels.shape != values.shape or not numbers:
+            raise ValueError(
+                "predictions must hold integers, the labels, and as many scores; got "
+                f"shape {labels.shape} of dtype {labels.dtype} and shape "
+                f"{values.shape}."
+            )
         given = labels >= 0
         counts = given.sum(axis=1)
         columns, data = labels[given], values[given].astype(np.float64)

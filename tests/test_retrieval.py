@@ -25,6 +25,7 @@ from skdistill import DistillationRetriever
 from skdistill._retrieval import estimator
 from skdistill._retrieval.centroids import fit_residual
 from skdistill._retrieval.checkpoint import Checkpoint
+from skdistill._retrieval.targets import Mixture
 from skdistill._retrieval.top_k import Query, Tables, exact_search, largest
 from skdistill.datasets import make_retrieval
 from skdistill.metrics import precision_at_k, retrieval_scorer
@@ -507,6 +508,15 @@ def test_of_equal_labels_the_first_are_found(k, monkeypatch):
         assert_array_equal(logits, np.tile(bias[expected], (3, 1)))
 
 
+def test_margins_of_any_temperature_have_targets(data):
+    _, Y = data
+    P = sp.random(*Y.shape, 0.2, "csr", random_state=0)
+    for temperature, expected in ((1e-6, P > 0.5), (1e6, 0.5 * (P > 0))):
+        mixture = Mixture("logistic", 1.0, temperature, "candidate", "complement", 1.0)
+        raised = mixture.targets(Y, P, sampled=False).raised
+        assert_allclose(raised.toarray(), expected.toarray(), atol=1e-4)
+
+
 def test_equal_classes_are_predicted_as_they_are_scored(data):
     X, _ = data
     y = np.arange(300) % 4
@@ -561,9 +571,11 @@ def test_double_without_soft_labels_is_the_softmax_chances_too(params):
     y = np.concatenate([rng.choice(4, 100, p=p) for p in np.eye(2, 4) * 0.4 + 0.15])
     softmax = clone(SMALL).set_params(max_iter=40).fit(X, y)
     double = clone(softmax).set_params(objective="double", **params)
-    soft = np.full((200, 4), 0.25) if params else None
-    double.fit(X, y, soft_labels=soft)
+    # Soft labels without any mass are none.
+    double.fit(X, y, soft_labels=np.full((200, 4), 0.25 if params else 0.0))
     assert_same(softmax, double)
+    none = clone(double).fit(X, y)
+    assert_array_equal(none.predict_proba(X), double.predict_proba(X))
     assert_array_equal(softmax.predict_proba(X), double.predict_proba(X))
 
 

@@ -260,6 +260,14 @@ def test_forms_of_predictions_give_the_same(predictions):
             "n_labels=9, but",
         ),
         (lambda: ranked_soft_labels([[(0, 0.5), (0, 0.2)]], n_labels=3), "twice"),
+        (
+            lambda: ranked_soft_labels((DENSE[:, :2], DENSE[:, :2]), n_labels=4),
+            "must hold integers",
+        ),
+        (
+            lambda: ranked_soft_labels((np.ones((2, 2), int), DENSE), n_labels=4),
+            r"got shape \(2, 2\)",
+        ),
         (lambda: ranked_soft_labels(PAIRS, n_labels=4, scores="odd"), "scores='odd'"),
         (lambda: ranked_soft_labels(PAIRS, n_labels=4, top_k=0), "top_k=0"),
         (lambda: average_soft_labels([]), "one matrix or more"),

@@ -356,6 +356,7 @@ def test_scorer_names_what_an_estimator_lacks():
         (lambda y, s: precision_at_k(y, np.zeros((3, 1), int), k=2), "k=2 are needed"),
         (lambda y, s: precision_at_k(y, s * np.nan, k=1), "must not hold NaN"),
         (lambda y, s: precision_at_k(y[0], s, k=1), "y_true must be a numeric"),
+        (lambda y, s: precision_at_k(y * np.nan, s, k=1), "y_true must not hold NaN"),
         (lambda y, s: psp_at_k(y, s, np.ones(3), k=1), r"shape \(4,\)"),
         (lambda y, s: psp_at_k(y, s, np.zeros(4), k=1), "be positive"),
         (lambda y, s: psp_at_k(y, s, np.full(4, np.inf), k=1), "finite; got shape"),

@@ -334,8 +334,9 @@ class Training:
     def objective(self) -> str:
         """What is minimised: without soft labels "double" is the softmax."""
         objective = self.recipe.mixture.objective
-        plain = objective == "double" and self.data.targets.log_weight is None
-        return "softmax" if plain else objective
+        weights = self.data.targets.log_weight
+        weighs = weights is not None and weights.nnz > 0
+        return "softmax" if objective == "double" and not weighs else objective
 
     @property
     def n_stretches(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.special import expit, logit
 
 from skdistill._retrieval.batches import Targets
 from skdistill._retrieval_objectives import (
@@ -112,8 +113,9 @@ class Mixture:
             values = negative_log_weight(chance)
             return with_values(proba, values)
         chance = np.clip(soft_labels.data.astype(np.float64), 1e-30, 1.0 - 1e-7)
-        logit = np.log(chance) - np.log1p(-chance)
-        values = negative_log_weight(logit, kind="sigmoid", scale=self.negative_scale)
+        values = negative_log_weight(
+            logit(chance), kind="sigmoid", scale=self.negative_scale
+        )
         return with_values(proba, values)
 
     def _margin_targets(
@@ -124,8 +126,8 @@ class Mixture:
             return _float32(indicator)
         chance = np.clip(soft_labels.data, 0.0, 1.0)
         if self.temperature != 1.0:
-            odds = chance ** (1.0 / self.temperature)
-            chance = odds / (odds + (1.0 - chance) ** (1.0 / self.temperature))
+            # By logits: powers of both chances may be too small for a float.
+            chance = expit(logit(chance.astype(np.float64)) / self.temperature)
         marginal = with_values(soft_labels, chance)
         return mixed(_float32(indicator), marginal, self.mixing_weight)
 
