@@ -69,7 +69,7 @@ class RetrievalScorer:
             Their labels. A sequence holds names, of one label or a set of them for
             each row, of which `classes_` has the order.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Weights of the rows; "coverage" takes none.
 
         Returns
         -------
@@ -79,6 +79,8 @@ class RetrievalScorer:
         y_true = label_indicator(y, getattr(estimator, "classes_", None))
         options = dict(self.options)
         if sample_weight is not None:
+            if self.metric == "coverage":
+                raise ValueError("coverage counts labels: it takes no sample_weight.")
             options["sample_weight"] = sample_weight
         y_score = self._ranking(estimator, X)
         return float(METRICS[self.metric](y_true, y_score, k=self.k, **options))

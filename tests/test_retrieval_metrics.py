@@ -335,6 +335,11 @@ def test_scorer_refuses_labels_beside_sets_of_labels():
         retrieval_scorer("precision", k=1)(Names(), None, ["a", ["b"]])
 
 
+def test_scorer_of_coverage_takes_no_weights():
+    with pytest.raises(ValueError, match="takes no sample_weight"):
+        retrieval_scorer("coverage", k=1)(Names(), None, [["b"], ["a"]], [1.0, 2.0])
+
+
 def test_scorer_names_what_an_estimator_lacks():
     with pytest.raises(TypeError, match="has none of predict_topk"):
         retrieval_scorer("precision")(object(), None, np.ones((2, 2)))
