@@ -47,20 +47,21 @@ def _mean_line(lines: list[dict[str, Any]]) -> dict[str, Any]:
         of_seeds = [line["methods"][name] for line in lines]
         means = {k: float(np.mean([m[k] for m in of_seeds])) for k in of_seeds[0]}
         for gain in ("gain", "ahead"):
-            means[f"{gain}_error"] = _error_of_mean(
-                [m[gain] for m in of_seeds], [m[f"{gain}_error"] for m in of_seeds]
-            )
+            errors = [m[f"{gain}_error"] for m in of_seeds]
+            of_rows = float(np.sqrt(np.sum(np.square(errors)))) / len(errors)
+            spread = _error_of_seeds([m[gain] for m in of_seeds])
+            means[f"{gain}_error"] = max(of_rows, spread)
+            means[f"{gain}_row_error"] = of_rows
         methods[name] = means
     chosen = [line["chosen"] for line in lines]
     cell = {name: lines[0][name] for name in CELL}
     return {**cell, "n_seeds": len(lines), "methods": methods, "chosen": chosen}
 
 
-def _error_of_mean(gains: list[float], errors: list[float]) -> float:
-    of_rows = float(np.sqrt(np.sum(np.square(errors)))) / len(gains)
+def _error_of_seeds(gains: list[float]) -> float:
     if len(gains) == 1:
-        return of_rows
-    return max(of_rows, float(np.std(gains, ddof=1)) / len(gains) ** 0.5)
+        return 0.0
+    return float(np.std(gains, ddof=1)) / len(gains) ** 0.5
 
 
 def verdict(method: dict[str, float], gain: str = "gain") -> str:
@@ -151,6 +152,7 @@ def print_means(lines: list[dict[str, Any]]) -> None:
                 *(f"{found[m]['log_loss']:.4f}" for m in ("teacher", LABELS, DEFAULTS)),
                 f"{gain['gain']:+.4f}",
                 f"{gain['gain_error']:.4f}",
+                f"{gain['gain_row_error']:.4f}",
                 verdict(gain),
                 "; ".join(f"{n} {what}" for what, n in chosen.most_common()),
             ]
@@ -165,6 +167,7 @@ def print_means(lines: list[dict[str, Any]]) -> None:
         *(f"log-loss {m}" for m in ("teacher", LABELS, DEFAULTS)),
         "gain",
         "s.e.",
+        "of rows",
         "against labels",
         "chosen",
     )
