@@ -337,7 +337,7 @@ class DistillationClassifierCV(StudentClassifier):
         """Train and score all candidates on each fold."""
         splitter = check_cv(self.cv, grid.rows.y, classifier=True)
         found = splitter.split(grid.rows.X, grid.rows.y, **grid.split_params)
-        folds = fold_positions(found, len(grid.rows.y))
+        folds = fold_positions(found, np.arange(len(grid.rows.y)))
         if not folds:
             raise ValueError(f"cv must have at least one fold, {self.cv!r} has none.")
         self.n_splits_ = len(folds)

@@ -60,7 +60,7 @@ def make_folds(cv: Any, rows: LabelledRows, *, cross_fitted: bool = True) -> Fol
     cv = of_present_rows(cv, rows.position)
     splitter = check_cv(cv, rows.codes, classifier=True)
     found = splitter.split(rows.X, rows.codes, **rows.split_params)
-    folds = fold_positions(found, len(rows.codes))
+    folds = fold_positions(found, np.arange(len(rows.codes)))
     _check_folds(cv, folds, len(rows.codes))
     return folds
 
@@ -112,8 +112,7 @@ def of_present_rows(cv: Any, position: IntArray) -> Any:
 def _present_folds(folds: Iterable[Any], position: IntArray) -> Folds:
     """Translate folds of the rows passed into folds of those with positive weight."""
     translated = []
-    for fold in folds:
-        train, test = (position[np.asarray(part)] for part in fold)
+    for train, test in fold_positions(folds, position):
         if (test >= 0).any():
             translated.append((train[train >= 0], test[test >= 0]))
     return translated

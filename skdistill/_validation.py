@@ -317,7 +317,7 @@ def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], IntArray]:
 
 
 def fold_positions(
-    folds: Iterable[Any], n_samples: int
+    folds: Iterable[Any], rows: IntArray
 ) -> list[tuple[IntArray, IntArray]]:
     """Return folds as positions of rows, in whatever form a splitter has them.
 
@@ -325,16 +325,35 @@ def fold_positions(
     ----------
     folds : iterable of (array-like, array-like)
         Training and test rows of each: positions of any integer type, or masks.
-    n_samples : int
-        Number of rows.
+    rows : ndarray of shape (n_samples,)
+        What the positions of the rows are in the result.
 
     Returns
     -------
     list of (ndarray, ndarray)
         Positions.
+
+    Raises
+    ------
+    ValueError
+        If a fold has other rows.
     """
-    rows = np.arange(n_samples)
-    return [(rows[np.asarray(train)], rows[np.asarray(test)]) for train, test in folds]
+    return [(_positions(train, rows), _positions(test, rows)) for train, test in folds]
+
+
+def _positions(part: Any, rows: IntArray) -> IntArray:
+    part = np.asarray(part)
+    if not part.size:
+        # An empty list would be one of floats.
+        return rows[:0]
+    try:
+        positions: IntArray = rows[part]
+    except IndexError as error:
+        raise ValueError(
+            "cv must give positions of rows of X, or masks over them; X has "
+            f"{len(rows)} rows: {error}."
+        ) from error
+    return positions
 
 
 def check_weights(sample_weight: Any, X: InputLike, codes: IntArray) -> FloatArray:

@@ -88,6 +88,23 @@ class Form:
 
 
 @pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ([([0, 1, 2], [400])], "cv must give positions of rows of X.*index 400"),
+        ([([0, 1, 2], [0.5])], "cv must give positions of rows of X"),
+        ([([0, 1, 2], [])], "cv must have at least one fold"),
+    ],
+    ids=["beyond", "fractions", "nothing to test on"],
+)
+def test_folds_of_other_rows_are_refused(folds, message, three_classes):
+    X, y = three_classes
+    with pytest.raises(ValueError, match=message):
+        SoftLabelTransformer(GaussianNB(), cv=folds).fit_transform(X, y)
+    with pytest.raises(ValueError, match=message):
+        DistillationClassifier(GaussianNB(), cv=folds).fit(X, y)
+
+
+@pytest.mark.parametrize(
     "form",
     [
         lambda rows, n: rows.tolist(),

@@ -505,7 +505,7 @@ def _splits(cv: Any, passed: TrainingRows, random_state: Any) -> Folds:
         )
     cv = of_present_rows(cv, rows.position)
     found = check_cv(cv, rows.codes, classifier=True).split(rows.X, rows.codes)
-    splits = fold_positions(found, len(rows.codes))
+    splits = fold_positions(found, np.arange(len(rows.codes)))
     if len(splits) < 2:
         raise ValueError(f"cv={cv!r} makes {len(splits)} split, but 2 are needed.")
     return splits

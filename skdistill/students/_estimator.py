@@ -400,7 +400,7 @@ def _keep_copies_together(
     found = splitter.split(problem.X, problem.codes)
     folds = [
         tuple(np.flatnonzero(np.isin(rows, part)) for part in fold)
-        for fold in fold_positions(found, len(problem.codes))
+        for fold in fold_positions(found, np.arange(len(problem.codes)))
     ]
     estimator.set_params(cv=folds)
 
