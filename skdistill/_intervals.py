@@ -12,6 +12,7 @@ from scipy.stats import t as student_t
 from sklearn.utils import check_array
 
 from skdistill._typing import FloatArray
+from skdistill._validation import is_scalar_number
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def check_level(level: float) -> float:
     ValueError
         If it is not in (0, 1).
     """
-    if not isinstance(level, (int, float, np.number)) or not 0 < level < 1:
+    if not is_scalar_number(level) or not 0 < level < 1:
         raise ValueError(
             f"level={level!r} must be in (0, 1): the probability with which an "
             "interval holds the truth."
@@ -386,16 +387,13 @@ def corrected_resampled_interval(
             "differences must be one number for each of two splits at least, got shape "
             f"{values.shape}."
         )
-    if (
-        not isinstance(test_train_ratio, (int, float, np.number))
-        or not 0 < test_train_ratio < np.inf
-    ):
+    if not is_scalar_number(test_train_ratio) or not 0 < test_train_ratio < np.inf:
         raise ValueError(
             f"test_train_ratio={test_train_ratio!r} must be a number above 0."
         )
     n_splits = len(values)
     error = values.std(ddof=1) * np.sqrt(1 / n_splits + test_train_ratio)
     df = n_splits - 1 if df is None else df
-    if not isinstance(df, (int, float, np.number)) or not df >= 1:
+    if not is_scalar_number(df) or not df >= 1:
         raise ValueError(f"df={df!r} must be a number of at least 1.")
     return t_interval(values.mean(), error, df, check_level(level))

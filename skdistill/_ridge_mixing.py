@@ -10,6 +10,7 @@ from sklearn.utils import check_array, check_consistent_length
 
 from skdistill._parabola import residual_mixing_weight
 from skdistill._typing import FloatArray
+from skdistill._validation import is_scalar_number
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def ridge_mixing_weight(
     X = np.asarray(check_array(X, dtype=np.float64))
     y = _as_columns(targets, "targets")
     check_consistent_length(X, y)
-    if not isinstance(alpha, (int, float, np.number)) or not alpha > 0:
+    if not is_scalar_number(alpha) or not alpha > 0:
         raise ValueError(f"alpha={alpha!r} must be a positive number.")
     basis, share = _smoother(X, alpha, fit_intercept)
     first = basis @ (share[:, None] * (basis.T @ y))

@@ -23,6 +23,7 @@ from skdistill._retrieval_metrics import (
     recall_at_k,
 )
 from skdistill._retrieval_scorer import retrieval_scorer
+from skdistill._validation import is_scalar_number
 
 __all__ = [
     "brier_score",
@@ -466,6 +467,6 @@ def _check_eps(eps: float | str, proba: FloatArray) -> float:
     """Return the smallest probability that is not clipped."""
     if isinstance(eps, str) and eps == "auto":
         return float(np.finfo(proba.dtype).eps)
-    if not isinstance(eps, (int, float, np.number)) or not 0 <= eps < 1:
+    if not is_scalar_number(eps) or not 0 <= eps < 1:
         raise ValueError(f"eps={eps!r} must be 'auto' or at least 0 and below 1.")
     return float(eps)

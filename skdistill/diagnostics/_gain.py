@@ -24,7 +24,7 @@ from skdistill._intervals import (
 from skdistill._labelled_rows import TrainingRows
 from skdistill._scoring import class_proba
 from skdistill._typing import FloatArray, InputLike
-from skdistill._validation import fold_positions
+from skdistill._validation import fold_positions, is_scalar_number
 from skdistill.diagnostics._cross_fit import check_rows, present_rows
 from skdistill.diagnostics._render import flat, html_table, text_table, to_frame
 from skdistill.metrics import soft_log_loss
@@ -307,7 +307,7 @@ def gain_from_scores(
     level = check_level(level)
     _check_verdict_options(criterion, min_gain)
     for name, n_rows in (("n_train", n_train), ("n_test", n_test)):
-        if not isinstance(n_rows, (int, float, np.number)) or not 0 < n_rows < np.inf:
+        if not is_scalar_number(n_rows) or not 0 < n_rows < np.inf:
             raise ValueError(f"{name}={n_rows!r} must be a number of rows above 0.")
     names = [f"{name}_{who}" for name in _CRITERIA for who in ("labels", "distilled")]
     if set(scores) != set(names):
@@ -491,7 +491,7 @@ def distillation_gain(
 def _check_verdict_options(criterion: str, min_gain: float) -> None:
     if criterion not in _CRITERIA:
         raise ValueError(f"criterion={criterion!r} must be 'log_loss' or 'accuracy'.")
-    number = isinstance(min_gain, (int, float, np.number))
+    number = is_scalar_number(min_gain)
     if not number or not 0 <= min_gain < np.inf:
         raise ValueError(f"min_gain={min_gain!r} must be a number of at least 0.")
 
