@@ -99,6 +99,15 @@ class StudentClassifier(
             )
         return student
 
+    def _learn_from_copies(self) -> None:
+        """Be ready, as a student, for rows that are there once for each class.
+
+        What the student stands for is spelt out, so that it, too, can be told not to
+        hold out copies of rows that it learns from.
+        """
+        if not hasattr(self.student, "get_params"):
+            self.student = as_student(self.student, random_state=self.random_state)
+
     def _set_class_weights(self, rows: TrainingRows) -> None:
         weights = class_weights(self.class_weight, rows.classes, rows.y, rows.weight)
         self.class_weight_ = np.ones(len(rows.classes)) if weights is None else weights

@@ -37,6 +37,7 @@ from skdistill._validation import (
     keep_fitted_on_failure,
 )
 from skdistill.students._base import BaseStudent
+from skdistill.students._copies import holds_out_copies
 from skdistill.students._resolve import wraps
 
 #: Folds whose students are trained together have objectives of at most so many bytes,
@@ -306,6 +307,16 @@ class DistillationClassifierCV(StudentClassifier):
             estimator=self, X=X, y=y, reconstruction_attributes={}
         )
         return self
+
+    def _learn_from_copies(self) -> None:
+        super()._learn_from_copies()
+        if is_frozen(self._resolved_teacher()):
+            return
+        # Folds within training rows would part copies; those of `cv` are told not to.
+        if self.teacher_cv == "auto":
+            self.teacher_cv = "shared"
+        elif self.teacher_cv not in ("shared", "in-sample"):
+            raise holds_out_copies(self, "teacher_cv", self.teacher_cv, "shared")
 
     def _scorer(self, classes: NDArray[Any]) -> Any:
         if isinstance(self.scoring, str) and self.scoring == "neg_log_loss":

@@ -16,6 +16,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import (
     LogisticRegression,
     LogisticRegressionCV,
@@ -33,7 +34,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils._param_validation import InvalidParameterError
 
-from skdistill import DistillationClassifier
+from skdistill import DistillationClassifier, DistillationClassifierCV
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
 
 
@@ -256,6 +257,66 @@ def test_no_copy_is_held_out_to_stop_early():
         last.set_params(**{name: True})
         with pytest.raises(ValueError, match=f"^student: {name}=True .* {name}=False"):
             EstimatorStudent(stopping).fit(X, y, soft_labels=P)
+
+
+class Witness(GaussianNB):
+    """Remembers, for all its clones, rows scored out-of-fold that a fit had seen."""
+
+    seen = []
+
+    def fit(self, X, y, sample_weight=None):
+        self.rows_ = X[:, 0]
+        return super().fit(X, y, sample_weight)
+
+    def predict_proba(self, X):
+        # The rows of a fit are scored as well, for in-sample soft labels.
+        if not np.array_equal(X[:, 0], self.rows_):
+            self.seen.append(np.isin(X[:, 0], self.rows_).sum())
+        return super().predict_proba(X)
+
+
+@pytest.mark.parametrize(("cv", "n_scored"), [(3, 9), (None, 25)])
+def test_no_teacher_within_scores_a_copy_of_a_row_that_it_has_seen(cv, n_scored):
+    """Of rows without some classes, folds of the copies do not match those of rows."""
+    X, y = data()
+    P = np.where(soft(len(y)) < 0.2, 0.0, soft(len(y)))
+    P /= P.sum(axis=1, keepdims=True)
+    Witness.seen.clear()
+    search = DistillationClassifierCV(
+        Witness(), LinearStudent(), temperatures=[1.0], mixing_weights=[1.0], cv=cv
+    )
+    student = EstimatorStudent(search).fit(X, y, soft_labels=P)
+    assert student.estimator_.teacher_cv == "shared"
+    assert len(Witness.seen) == n_scored
+    assert not any(Witness.seen)
+    # Labels are no copies, and a frozen teacher is fitted to none.
+    assert clone(student).fit(X, y).estimator_.teacher_cv == "auto"
+    frozen = FrozenEstimator(GaussianNB().fit(X, y))
+    search = DistillationClassifierCV(frozen, LinearStudent(), teacher_cv=3)
+    assert EstimatorStudent(search).fit(X, y, soft_labels=P).estimator_.teacher_cv == 3
+
+
+@pytest.mark.parametrize("teacher_cv", [None, 3, StratifiedKFold(3)])
+def test_folds_within_the_training_rows_of_a_search_are_refused(teacher_cv):
+    X, y = data()
+    search = DistillationClassifierCV(
+        GaussianNB(), LinearStudent(), teacher_cv=teacher_cv
+    )
+    with pytest.raises(ValueError, match=r"^student: teacher_cv=.*='shared'\.$"):
+        EstimatorStudent(search).fit(X, y, soft_labels=soft(len(y)))
+
+
+def test_the_default_student_of_a_distiller_holds_out_no_copy():
+    X, y, P = noisy_labels()
+    distiller = DistillationClassifier(
+        GaussianNB(), mixing_weight=0.5, cv=2, random_state=0
+    )
+    by_default = EstimatorStudent(distiller).fit(X, y, soft_labels=P)
+    own = MLPStudent(early_stopping=False, random_state=0)
+    spelt_out = EstimatorStudent(clone(distiller).set_params(student=own))
+    spelt_out.fit(X, y, soft_labels=P)
+    assert by_default.estimator_.student.early_stopping is False
+    assert_array_equal(by_default.predict_proba(X), spelt_out.predict_proba(X))
 
 
 @pytest.mark.parametrize(

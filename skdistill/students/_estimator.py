@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import check_cv
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, get_tags, indexable
@@ -20,10 +19,10 @@ from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
-from skdistill._validation import fold_positions
 from skdistill.students._base import BaseStudent
 from skdistill.students._class_weight import class_weights, weigh_terms
 from skdistill.students._columns import refused_levels
+from skdistill.students._copies import keep_copies_together, params_named
 from skdistill.students._problem import Problem
 
 #: Targets whose sums differ from 1 by no more have the sum 1, but for rounding.
@@ -107,7 +106,7 @@ class EstimatorStudent(BaseStudent):
         return isinstance(last, BaseStudent) and last._takes_student_temperature()
 
     def _weighs_classes(self) -> bool:
-        within = _params_named(_last_step(self.estimator), "class_weight")
+        within = params_named(_last_step(self.estimator), "class_weight")
         return any(value is not None for value in within.values())
 
     def _own_class_weight(self) -> Any:
@@ -243,12 +242,6 @@ def _last_step(estimator: Estimator) -> Estimator:
     return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
 
 
-def _params_named(estimator: Estimator, name: str) -> dict[str, Any]:
-    """Return the parameters of a name, of an estimator and of those within."""
-    params = estimator.get_params(deep=True)
-    return {key: value for key, value in params.items() if key.split("__")[-1] == name}
-
-
 def _check_estimator(estimator: Estimator) -> None:
     """Raise unless the estimator can learn from soft labels."""
     name = type(estimator).__name__
@@ -311,7 +304,7 @@ def _fit_classifier(
     X = present.X
     if not np.array_equal(rows, np.arange(len(targets))):
         X = _safe_indexing(X, rows)
-        _keep_copies_together(estimator, present, rows)
+        keep_copies_together(estimator, present, rows)
     return estimator.fit(X, problem.classes[columns], sample_weight=weight)
 
 
@@ -344,7 +337,7 @@ def _counted_weights(estimator: Estimator, problem: Problem) -> FloatArray:
         If classes are counted deeper within, or otherwise.
     """
     factors: FloatArray = np.ones(len(problem.classes))
-    for name, value in _params_named(estimator, "class_weight").items():
+    for name, value in params_named(estimator, "class_weight").items():
         if not isinstance(value, str):
             continue
         if (name, value) != ("class_weight", "balanced"):
@@ -359,61 +352,6 @@ def _counted_weights(estimator: Estimator, problem: Problem) -> FloatArray:
         factors = weights
         estimator.set_params(class_weight=None)
     return factors
-
-
-def _keep_copies_together(
-    estimator: Estimator, problem: Problem, rows: IntArray
-) -> None:
-    """Let no split within the estimator put copies of one row on both sides.
-
-    What is held out would have been learnt, with another class.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Its parameters `cv` and `early_stopping` are changed in place.
-    problem : Problem
-        The rows.
-    rows : ndarray of shape (n_copies,)
-        The row that each copy is of.
-
-    Raises
-    ------
-    ValueError
-        If the estimator holds out rows to stop early and cannot be told which.
-    """
-    stopping = _params_named(estimator, "early_stopping")
-    for name, value in stopping.items():
-        if value == "auto":
-            estimator.set_params(**{name: False})
-        elif value is not False:
-            raise _holds_out_copies(estimator, name, value, False)
-    for name, value in _params_named(estimator, "n_iter_no_change").items():
-        # Of gradient boosting it is also what turns early stopping on.
-        switch = name.replace("n_iter_no_change", "early_stopping")
-        if value is not None and switch not in stopping:
-            raise _holds_out_copies(estimator, name, value, None)
-    cv = estimator.get_params(deep=False).get("cv", "none")
-    if isinstance(cv, str):
-        return
-    splitter = check_cv(cv, problem.codes, classifier=True)
-    found = splitter.split(problem.X, problem.codes)
-    folds = [
-        tuple(np.flatnonzero(np.isin(rows, part)) for part in fold)
-        for fold in fold_positions(found, np.arange(len(problem.codes)))
-    ]
-    estimator.set_params(cv=folds)
-
-
-def _holds_out_copies(
-    estimator: Estimator, name: str, value: Any, off: bool | None
-) -> ValueError:
-    """Return the error of a parameter that is to be turned off."""
-    return ValueError(
-        f"student: {name}={value!r} of {type(estimator).__name__} would hold out "
-        "copies of rows that it learns from, as soft labels enter a classifier as "
-        f"weighted copies of rows. Set {name}={off}."
-    )
 
 
 def _fit_regressor(
