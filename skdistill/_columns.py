@@ -83,12 +83,17 @@ def _read_pandas(pandas: Any, series: Any) -> Column:
     if types.is_numeric_dtype(series.dtype) and not types.is_bool_dtype(series.dtype):
         numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
         return Column(numbers, None)
-    return Column(None, pandas.factorize(series)[0])
+    try:
+        return Column(None, pandas.factorize(series)[0])
+    except (NotImplementedError, TypeError):  # such as lists, which have no hash
+        return Column(None, _codes_of_texts(series))
 
 
 def _read_polars(series: Any) -> Column:
     if series.dtype.is_numeric():
         return Column(series.cast(float).to_numpy(), None)
+    if str(series.dtype) == "Object":  # without an order
+        return Column(None, _codes_of_texts(series))
     return Column(None, series.rank("dense").fill_null(0).to_numpy().astype(np.intp))
 
 
@@ -101,8 +106,15 @@ def _read_array(values: Any) -> Column:
         with suppress(TypeError, ValueError):
             if not with_text:
                 return Column(values.astype(np.float64), None)
-        values = values.astype(str)
-    return Column(None, np.unique(values, return_inverse=True)[1])
+    return Column(None, _codes_of_texts(values))
+
+
+def _codes_of_texts(values: Any) -> IntArray:
+    """Return codes that are equal where values are written alike."""
+    codes: IntArray = np.unique([str(value) for value in values], return_inverse=True)[
+        1
+    ]
+    return codes
 
 
 def write_columns(X: InputLike, new: Sequence[FloatArray | IntArray]) -> InputLike:

@@ -175,6 +175,7 @@ def label_indicator(y: Any, classes: ArrayLike | None = None) -> sp.csr_array:
         If `y` holds names, and there are no `classes`, or some of its entries are sets
         of labels and others are labels.
     """
+    y = frame_as_array(y)
     if sp.issparse(y) or getattr(y, "ndim", 1) == 2:
         return indicator(y, "y")
     if classes is None:
@@ -187,6 +188,29 @@ def label_indicator(y: Any, classes: ArrayLike | None = None) -> sp.csr_array:
     shape = (len(rows), len(column))
     values = np.ones(len(indices))
     return indicator(sp.csr_array((values, indices, indptr), shape=shape), "y")
+
+
+def frame_as_array(y: Any) -> Any:
+    """Return a data frame of labels as an array; what is none stays as it is.
+
+    Parameters
+    ----------
+    y : array, data frame or sequence
+        Labels.
+
+    Returns
+    -------
+    array or sequence
+        Nullable numbers of pandas, none of them missing, as floats: by itself it makes
+        objects of them.
+    """
+    if not hasattr(y, "dtypes") or not hasattr(y, "columns"):
+        return y
+    values = np.asarray(y)
+    numeric = all(getattr(dtype, "kind", "O") in "biuf" for dtype in y.dtypes)
+    if values.dtype == object and numeric and not y.isna().any(axis=None):
+        return values.astype(np.float64)
+    return values
 
 
 def is_sequence_of_sets(y: Any) -> bool:
@@ -209,11 +233,10 @@ def is_sequence_of_sets(y: Any) -> bool:
     """
     if isinstance(y, np.ndarray) and y.dtype != object:
         return False
+    if hasattr(y, "to_list"):  # a series of pandas or polars
+        y = y.to_list()
     if not isinstance(y, (Sequence, np.ndarray)) or isinstance(y, str):
-        # pandas: a series of lists.
-        y = getattr(y, "array", None)
-        if y is None:
-            return False
+        return False
     rows = [row for row in y if not _is_scalar(row)]
     if rows and len(rows) < len(y):
         raise ValueError(

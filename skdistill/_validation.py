@@ -155,7 +155,9 @@ def _columns_of_classes(
 
     Positions, as a frame takes the names True and False for rows to keep.
     """
-    columns = getattr(soft_labels, "columns", None)
+    # Of a table of Arrow `columns` are the values.
+    names = getattr(soft_labels, "column_names", None)
+    columns = getattr(soft_labels, "columns", None) if names is None else names
     if columns is None or _is_default_index(columns):
         return None
     position = {str(label): i for i, label in enumerate(columns)}

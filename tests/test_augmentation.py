@@ -301,6 +301,19 @@ def test_polars_frames():
     assert set(new["b"]) <= {"x", "y"}
 
 
+def test_objects_without_hash_or_order_are_copied():
+    frame = pd.DataFrame({"a": [[1], ["x"], None], "b": [1, 2, 3]})
+    assert set(map(str, munge(frame, 20, random_state=0)["a"])) <= {"[1]", "['x']"} | {
+        "None"
+    }
+    polars = pytest.importorskip("polars")
+    objects = polars.Series([1, "x", None], dtype=polars.Object)
+    X = polars.DataFrame({"a": objects, "b": [1, 2, 3]})
+    new = munge(X, 20, random_state=0)
+    assert new.schema == X.schema
+    assert set(map(str, new["a"].to_list())) <= {"1", "x", "None"}
+
+
 def test_constant_and_empty_columns_stay():
     X = np.array([[1.0, np.nan, 2.0], [1.0, np.nan, 3.5], [1.0, np.nan, 9.0]])
     for augment in ALL:

@@ -415,6 +415,9 @@ def test_columns_of_a_frame_are_taken_by_name(three_classes, soft_labels):
     for given in (named, unnamed):
         distilled.fit(X, names[y], soft_labels=given)
         assert_array_equal(distilled.predict_proba(X), expected.predict_proba(X))
+    arrow = pytest.importorskip("pyarrow")
+    distilled.fit(X, names[y], soft_labels=arrow.Table.from_pandas(named))
+    assert_array_equal(distilled.predict_proba(X), expected.predict_proba(X))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Labels as users have them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_array_equal
@@ -18,6 +19,7 @@ INDICATOR = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 1]])
         (INDICATOR.astype(float), "dense"),
         (INDICATOR.tolist(), "dense"),
         (list(INDICATOR), "dense"),
+        (pd.DataFrame(INDICATOR).convert_dtypes(), "dense"),
         (sp.csr_matrix(INDICATOR), "sparse"),
         (sp.csc_array(INDICATOR.astype(bool)), "sparse"),
         ([["a", "c"], [], ["b", "c"]], "names"),

@@ -300,8 +300,9 @@ def test_names_and_text():
         lambda names: pd.Series(names, index=range(100, 160)),
         lambda names: pd.Series(map(set, names), index=range(60)[::-1]),
         lambda names: np.array([*names, None], dtype=object)[:-1],
+        lambda names: pytest.importorskip("polars").Series(names),
     ],
-    ids=["sets", "frozensets", "series", "series of sets", "array"],
+    ids=["sets", "frozensets", "series", "series of sets", "array", "polars"],
 )
 def test_scores_take_labels_in_every_form_that_fit_takes(form):
     X = np.repeat(np.eye(3), 20, axis=0)
@@ -313,6 +314,23 @@ def test_scores_take_labels_in_every_form_that_fit_takes(form):
     scorer = retrieval_scorer("recall", k=1)
     assert scorer(retriever, X, y) == scorer(retriever, X, names) > 0
     assert_array_equal(clone(retriever).fit(X, y).classes_, retriever.classes_)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "nullable", "polars"])
+def test_frames_of_zeros_and_ones_are_indicators(kind):
+    X = np.repeat(np.eye(3), 20, axis=0)
+    indicator = np.repeat([[1, 0, 0], [0, 1, 1], [0, 0, 1]], 20, axis=0)
+    y = pd.DataFrame(indicator)
+    if kind == "nullable":
+        y = y.convert_dtypes()
+    elif kind == "polars":
+        y = pytest.importorskip("polars").DataFrame(indicator)
+    expected = clone(SMALL).set_params(max_iter=2).fit(X, indicator)
+    retriever = clone(expected).fit(X, y)
+    assert_array_equal(retriever.predict_proba(X), expected.predict_proba(X))
+    assert retriever.score(X, y) == expected.score(X, indicator)
+    scorer = retrieval_scorer("recall", k=1)
+    assert scorer(retriever, X, y) == scorer(expected, X, indicator) > 0
 
 
 def test_output_follows_the_form_of_the_labels(data):

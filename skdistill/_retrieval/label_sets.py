@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
-from skdistill._retrieval_scorer import is_sequence_of_sets
+from skdistill._retrieval_scorer import frame_as_array, is_sequence_of_sets
 from skdistill._typing import InputLike
 from skdistill._validation import check_labels, check_not_empty, encode_labels
 
@@ -79,7 +79,7 @@ def read_labels(y: Any, X: InputLike) -> LabelSets:
             return _from_names(y)
         y = np.array([list(row) for row in y])
     if hasattr(y, "__array__"):
-        y = np.asarray(y)
+        y = np.asarray(frame_as_array(y))
         if y.ndim == 2 and y.shape[1] > 1:
             check_consistent_length(X, y)
             return _from_dense(y)

@@ -25,7 +25,7 @@ from skdistill._retrieval.top_k import (
     log_totals,
     row_chunks,
 )
-from skdistill._retrieval_scorer import label_indicator
+from skdistill._retrieval_scorer import frame_as_array, label_indicator
 from skdistill._typing import FloatArray, InputLike, IntArray
 
 
@@ -248,6 +248,7 @@ class RetrievalPrediction:
         """
         predicted = self.predict(X)
         if self.label_format_ != NAMES:
+            y = frame_as_array(y)
             return float(accuracy_score(y, predicted, sample_weight=sample_weight))
         # Labels that were not known in training have columns behind the others.
         known = label_indicator(y, self.classes_)
