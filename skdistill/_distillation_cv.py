@@ -26,7 +26,7 @@ from skdistill._candidates import (
     student_settings,
 )
 from skdistill._distillation import StudentClassifier
-from skdistill._folds import Folds
+from skdistill._folds import Folds, check_part
 from skdistill._grid import FoldResult, Grid
 from skdistill._scoring import is_frozen
 from skdistill._soft_labels import TeacherStageMixin, fitted_teacher
@@ -351,6 +351,10 @@ class DistillationClassifierCV(StudentClassifier):
         folds = fold_positions(found, np.arange(len(grid.rows.y)))
         if not folds:
             raise ValueError(f"cv must have at least one fold, {self.cv!r} has none.")
+        present = grid.rows.present()
+        for i, (train, test) in enumerate(folds):
+            check_part(train[present[train]], i, "training")
+            check_part(test[present[test]], i, "test")
         self.n_splits_ = len(folds)
         if self.one_standard_error and self.n_splits_ == 1:
             raise ValueError(

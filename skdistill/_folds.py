@@ -42,7 +42,8 @@ def make_folds(cv: Any, rows: LabelledRows, *, cross_fitted: bool = True) -> Fol
     ------
     ValueError
         If `cv` is a number of folds and a class has a single row, which no fold could
-        both learn and score, or if the test folds do not partition the rows.
+        both learn and score, if the test folds do not partition the rows, or if a fold
+        has no rows to learn from.
     """
     if cross_fitted:
         _check_rare_classes(cv, rows)
@@ -70,6 +71,7 @@ def _check_folds(cv: Any, folds: Folds, n_rows: int) -> None:
     if not folds:
         raise ValueError(f"cv must have at least one fold, {cv!r} has none.")
     for i, (train, test) in enumerate(folds):
+        check_part(train, i, "training")
         seen = np.intersect1d(train, test)
         if len(seen):
             raise ValueError(
@@ -82,8 +84,37 @@ def _check_folds(cv: Any, folds: Folds, n_rows: int) -> None:
         wrong = int(np.argmax(scored[:n_rows] != 1))
         raise ValueError(
             "cv must put each row into exactly one test fold, so that each gets one "
-            f"soft label; {cv!r} scores row {wrong} {int(scored[wrong])} times, of "
-            f"{n_rows} rows."
+            f"soft label; {_short(cv)} scores row {wrong} {int(scored[wrong])} times, "
+            f"of {n_rows} rows."
+        )
+
+
+def _short(cv: Any) -> str:
+    """Return what stands for folds in a message, where rows would fill pages."""
+    return f"a list of {len(cv)} folds" if isinstance(cv, list) else repr(cv)
+
+
+def check_part(rows: IntArray, fold: int, part: str) -> None:
+    """Check that a fold has rows to learn from, or to score.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows,)
+        Rows of the part, those of weight zero left out.
+    fold : int
+        Number of the fold.
+    part : {"training", "test"}
+        Which part of it they are.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    if not len(rows):
+        raise ValueError(
+            f"cv: fold {fold} has no {part} rows; rows of weight zero do not count. "
+            "Pass folds that have rows in both parts, or a number of folds."
         )
 
 

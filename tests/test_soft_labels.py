@@ -32,6 +32,7 @@ from skdistill import (
     DistillationClassifierCV,
     SoftLabelTransformer,
 )
+from skdistill.diagnostics import distillation_gain
 from skdistill.students import LinearStudent
 from skdistill.teachers import ModuleTeacher
 
@@ -236,6 +237,64 @@ def test_an_empty_list_of_folds_is_named(three_classes, fit_log):
         with pytest.raises(ValueError, match=r"^cv must have at least one fold, \[\] "):
             distilled.fit(X, y)
     assert n_fits(fit_log) == 0
+
+
+def half_and_half(n, empty):
+    """Three folds, of which the second has an empty part."""
+    even, odd = np.arange(0, n, 2), np.arange(1, n, 2)
+    second = {"training": (even[:0], odd), "test": (even, odd[:0])}[empty]
+    return [(even, odd), second, (odd, even)]
+
+
+@pytest.mark.parametrize("part", ["training", "test"])
+def test_an_empty_part_of_a_fold_is_named(part, three_classes, fit_log):
+    X, y = three_classes
+    teacher, student = LoggedTeacher(fit_log), LinearStudent()
+    folds = half_and_half(len(y), part)
+    message = f"^cv: fold 1 has no {part} rows"
+    for search in (
+        DistillationClassifierCV(teacher, student, cv=folds),
+        DistillationClassifierCV(teacher, student, cv=folds, mixing_weights=[0.0]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            search.fit(X, y)
+    assert n_fits(fit_log) == 0
+
+
+def test_rows_of_weight_zero_do_not_fill_a_part_of_a_fold(three_classes):
+    X, y = three_classes
+    weight = np.arange(len(y)) % 2
+    folds = half_and_half(len(y), "test")[::2]
+    search = DistillationClassifierCV(GaussianNB(), LinearStudent(), cv=folds)
+    with pytest.raises(ValueError, match=r"^cv: fold 0 has no training rows; .* zero"):
+        search.fit(X, y, sample_weight=weight)
+    with pytest.raises(ValueError, match=r"^cv: fold 0 has no test rows; .* zero"):
+        search.set_params(cv=[folds[1], folds[1]]).fit(X, y, sample_weight=weight)
+
+
+def test_teachers_that_would_learn_from_no_row_are_named(three_classes, fit_log):
+    X, y = three_classes
+    rows = np.arange(len(y))
+    teacher = LoggedTeacher(fit_log)
+    message = "^cv: fold 0 has no training rows"
+    with pytest.raises(ValueError, match=message):
+        out_of_fold(teacher, X, y, cv=[(rows[:0], rows)])
+    distiller = DistillationClassifier(
+        teacher, LinearStudent(), cv=[(rows[:0], rows)], mixing_weight=0.5
+    )
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(X, y)
+    folds = [(rows[:0], rows), (rows[::2], rows[1::2])]
+    with pytest.raises(ValueError, match=message):
+        distillation_gain(LinearStudent(), teacher, X, y, cv=folds)
+    assert n_fits(fit_log) == 0
+
+
+def test_folds_as_lists_do_not_fill_a_message(three_classes):
+    X, y = three_classes
+    folds = half_and_half(len(y), "test")[:1]
+    with pytest.raises(ValueError, match="; a list of 1 folds scores row 0 0 times"):
+        out_of_fold(GaussianNB(), X, y, cv=folds)
 
 
 # -- rare classes ------------------------------------------------------------------

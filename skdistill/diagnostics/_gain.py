@@ -14,7 +14,7 @@ from sklearn.model_selection import RepeatedStratifiedKFold, check_cv
 from sklearn.utils.parallel import Parallel, delayed
 
 from skdistill._distillation import DistillationClassifier
-from skdistill._folds import DEFAULT_FOLDS, Folds, of_present_rows
+from skdistill._folds import DEFAULT_FOLDS, Folds, check_part, of_present_rows
 from skdistill._intervals import (
     ConfidenceInterval,
     check_level,
@@ -507,7 +507,9 @@ def _splits(cv: Any, passed: TrainingRows, random_state: Any) -> Folds:
     found = check_cv(cv, rows.codes, classifier=True).split(rows.X, rows.codes)
     splits = fold_positions(found, np.arange(len(rows.codes)))
     if len(splits) < 2:
-        raise ValueError(f"cv={cv!r} makes {len(splits)} split, but 2 are needed.")
+        raise ValueError(f"cv makes {len(splits)} splits, but at least 2 are needed.")
+    for i, (train, _) in enumerate(splits):
+        check_part(train, i, "training")
     return splits
 
 
