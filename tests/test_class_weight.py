@@ -1,6 +1,9 @@
 """Class weights of students and of distilled classifiers."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax, softmax
@@ -42,7 +45,7 @@ from skdistill.students._class_weight import (
     reweighted_proba,
     weigh_terms,
 )
-from skdistill.students._problem import objective_terms
+from skdistill.students._problem import Problem, label_terms, objective_terms
 
 EXACT = LinearStudent(C=np.inf, tol=1e-10, max_iter=5000)
 WEIGHTS = {0: 0.5, 1: 4.0, 2: 1.0}
@@ -158,8 +161,9 @@ def test_the_objective_is_what_is_expected_of_weighted_labels(student_temperatur
         network(early_stopping=True),
         EstimatorStudent(DecisionTreeClassifier(max_depth=3, random_state=0)),
         EstimatorStudent(Ridge()),
+        MLPStudent((8,), max_iter=8, dtype="float64", random_state=0),
     ],
-    ids=["linear", "module", "stopped early", "tree", "ridge"],
+    ids=["linear", "module", "stopped early", "tree", "ridge", "MLP"],
 )
 @pytest.mark.parametrize("weighted", [False, True])
 def test_on_labels_they_are_weights_of_rows(student, weighted, three_classes):
@@ -180,6 +184,47 @@ def test_on_labels_they_are_weights_of_rows(student, weighted, three_classes):
         own = clone(student).set_params(class_weight=dict(enumerate(values)))
         own.fit(X, y, sample_weight=weight)
         assert_array_equal(own.predict_proba(X), distilled.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        LinearStudent(tol=1e-10, max_iter=5000),
+        MLPStudent((8,), max_iter=8, dtype="float64", random_state=0),
+    ],
+    ids=["linear", "MLP"],
+)
+def test_they_count_in_what_is_learnt_of_the_columns_of_a_table(student, three_classes):
+    """Centres, scales, and which levels are among those with an input of their own."""
+    X, y = three_classes
+    codes = np.random.default_rng(0).integers(0, 100, size=len(y))
+    table = pd.DataFrame(X).assign(level=[f"level {code}" for code in codes])
+    table.columns = table.columns.astype(str)
+    by_class, by_row, plain = (
+        clone(student).set_params(class_weight=own).fit(table, y, sample_weight=weight)
+        for own, weight in [(WEIGHTS, None), (None, VECTOR[y]), (None, None)]
+    )
+    fitted = [student.encoder_ for student in (by_class, by_row, plain)]
+    assert fitted[0].levels_ == fitted[1].levels_ != fitted[2].levels_
+    assert_allclose(*(encoder.transform(table) for encoder in fitted[:2]), rtol=1e-12)
+    assert_allclose(
+        by_class.predict_proba(table), by_row.predict_proba(table), rtol=1e-5
+    )
+
+
+def test_a_row_without_a_label_counts_as_the_mean_one_for_the_columns(three_classes):
+    X, y = three_classes
+    weight, codes = row_weights(len(y)), np.where(np.arange(len(y)) < 60, y, 0)
+    problem = Problem(
+        X, codes, codes, np.arange(3), weight, label_terms(codes, 3), n_labelled=60
+    )
+    found = problem.row_weights(VECTOR)
+    assert_allclose(found[:60], weight[:60] * VECTOR[y[:60]])
+    mean = found[:60].sum() / weight[:60].sum()
+    assert_allclose(found[60:], weight[60:] * mean)
+    by_labels = replace(problem, n_labelled=None, labelled=np.arange(60))
+    assert_allclose(by_labels.row_weights(VECTOR), found)
+    assert_array_equal(problem.row_weights(None), weight)
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,9 @@ class LinearStudent(BaseStudent):
         Largest number of solver iterations.
     class_weight : dict, "balanced" or None, default=None
         Weights :math:`v_k` of the classes: factors of :math:`p_{ik}` in the objective,
-        so of a label's row the factor of its weight. "balanced" is inversely
-        proportional to the weights of the labels' rows. Probabilities are then those
+        so of a label's row the factor of its weight, also where columns are learnt
+        (`encoder_`). "balanced" is inversely proportional to the weights of the
+        labels' rows. Probabilities are then those
         of a population with its classes so weighted. Pairs that are ranked do not
         depend on it.
 
@@ -160,9 +161,9 @@ class LinearStudent(BaseStudent):
         return students
 
     def _solve(self, problem: Problem) -> None:
-        weight = problem.sample_weight
+        weight, class_weights = problem.sample_weight, self._class_weights(problem)
         self.encoder_ = TableEncoder(scaled=False)
-        self.encoder_.fit(problem.X, problem.sample_weight)
+        self.encoder_.fit(problem.X, problem.row_weights(class_weights))
         inputs, units = self._encoded(problem.X), None
         if inputs is not problem.X:
             n_numeric = len(self.encoder_.numeric_)
@@ -171,9 +172,7 @@ class LinearStudent(BaseStudent):
         encoded = replace(problem, X=inputs)
         objective: _Objective
         if problem.pairs is None:
-            terms, scale = weigh_terms(
-                problem.terms, self._class_weights(problem), weight
-            )
+            terms, scale = weigh_terms(problem.terms, class_weights, weight)
             encoded = replace(encoded, terms=terms)
             # The scale counts beside the penalty.
             objective = _CrossEntropy(

@@ -279,7 +279,8 @@ class MLPStudent(GradientStudent):
 
     def _prepare(self, problem: Problem) -> FloatArray:
         self.encoder_ = TableEncoder(scaled=True)
-        self.encoder_.fit(problem.X, problem.sample_weight)
+        weight = problem.row_weights(self._class_weights(problem))
+        self.encoder_.fit(problem.X, weight)
         return self.encoder_.transform(problem.X, np.dtype(self._parameter_dtype()))
 
     def _make_stack(

@@ -64,8 +64,36 @@ class Problem:
 
     def labels(self) -> tuple[NDArray[Any], FloatArray]:
         """Return the labels that stand in for no soft label, and their weights."""
-        rows = slice(self.n_labelled) if self.labelled is None else self.labelled
+        rows = self._labelled_rows()
         return self.y[rows], self.sample_weight[rows]
+
+    def _labelled_rows(self) -> slice | IntArray:
+        return slice(self.n_labelled) if self.labelled is None else self.labelled
+
+    def row_weights(self, class_weight: FloatArray | None) -> FloatArray:
+        """Return how much each row counts in what is learnt of the inputs alone.
+
+        A weight of its class is a factor of a row's own, as if the row were repeated. A
+        row without a label has the mean factor.
+
+        Parameters
+        ----------
+        class_weight : ndarray of shape (n_classes,) or None
+            Weights of the classes; None means 1.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Positive weights.
+        """
+        if class_weight is None or self.pairs is not None:
+            return self.sample_weight
+        of_label = class_weight[self.codes]
+        rows = self._labelled_rows()
+        mean = np.average(of_label[rows], weights=self.sample_weight[rows])
+        factors = np.full_like(of_label, mean)
+        factors[rows] = of_label[rows]
+        return self.sample_weight * factors
 
     def pair_masses(self) -> tuple[FloatArray, FloatArray]:
         """Return how much each row counts as a positive and as a negative."""
