@@ -180,7 +180,8 @@ def negative_aware_loss(
     .. math::
         z = \log\Bigl( e^{f_{y_n}} + \sum_{j \ne y_n} a_j e^{f_j} \Bigr)
 
-    which can be negative. A row with several labels counts as one example for each.
+    which can be negative. A row with several labels counts as one example for each; one
+    without labels is anchored at the candidate, as nothing else would hold its logits.
     With one-hot soft labels both are the softmax cross-entropy.
 
     Parameters
@@ -217,9 +218,11 @@ def negative_aware_loss(
         missing, `mixing_weight` is outside [0, 1], soft labels that make weights are,
         or `sample_weight` is negative, not finite or all 0.
 
-    Notes ----- Where :math:`t = p`, the logits that minimise the loss without an anchor
-    are :math:`e^{f_y} \propto p_y / (1 - p_y)`: the same order as the teacher's, but
-    the softmax of the logits is sharper than the teacher. Probabilities take
+    Notes
+    -----
+    Where :math:`t = p`, the logits that minimise the loss without an anchor are
+    :math:`e^{f_y} \propto p_y / (1 - p_y)`: the same order as the teacher's, but the
+    softmax of the logits is sharper than the teacher. Probabilities take
     :func:`recalibrate_negative_aware`.
 
     References
@@ -245,7 +248,8 @@ def negative_aware_loss(
     if picked is not None:
         targets = (1.0 - mixing_weight) * picked + mixing_weight * soft_labels
         if anchor == "observed":
-            anchors = picked * targets.sum(-1)[:, None]
+            observed = picked.sum(-1)[:, None]
+            anchors = picked * targets.sum(-1)[:, None] + (observed == 0) * targets
     rows = _rows(SoftmaxObjective(), logits, targets, log_weight, anchors)
     return reduce_rows(rows, sample_weight, reduction)
 

@@ -240,6 +240,33 @@ def test_row_with_several_observed_labels_is_an_example_for_each(problem):
     assert_allclose(loss, np.mean(each), rtol=1e-9)
 
 
+@pytest.mark.parametrize("mixing_weight", [0.3, 1.0])
+@pytest.mark.parametrize("form", [np.asarray, torch.as_tensor])
+def test_a_row_without_labels_is_anchored_at_the_candidate(
+    form, mixing_weight, problem
+):
+    """Else nothing would hold its logits: all the larger, the lower the loss."""
+    logits, soft_labels = map(form, problem)
+    labels = np.eye(N_LABELS)[[1, 2, 3, 4, 5]]
+    labels[[0, 3]] = 0.0
+    settings = {
+        "labels": form(labels),
+        "mixing_weight": mixing_weight,
+        "reduction": "none",
+    }
+    observed, candidate = (
+        negative_aware_loss(soft_labels, logits, anchor=anchor, **settings)
+        for anchor in ("observed", "candidate")
+    )
+    alone = labels.sum(axis=1) == 0
+    assert_allclose(observed[alone], candidate[alone], rtol=1e-12)
+    assert (np.abs(np.asarray(observed - candidate))[~alone] > 1e-4).all()
+    shifted = negative_aware_loss(
+        soft_labels, logits + 5.0, anchor="observed", **settings
+    )
+    assert_allclose(shifted, observed, rtol=1e-9)
+
+
 # -- the four traps ----------------------------------------------------------------
 
 
