@@ -54,6 +54,34 @@ def test_duplicates_unsorted_columns_and_stored_zeros_do_no_harm():
     assert sets.indicator.has_sorted_indices
 
 
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_array, sp.coo_matrix])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, bool, float])
+def test_a_label_that_a_row_names_twice_is_one_label(form, dtype):
+    """256 times one are zero in eight bits."""
+    places = np.repeat([2, 0], [256, 1])
+    if form is sp.coo_matrix:
+        parts = np.ones(257, dtype), (np.zeros(257, dtype=int), places)
+    else:
+        parts = np.ones(257, dtype), places, np.array([0, 257, 257, 257])
+    y = form(parts, shape=(3, 3))
+    expected = np.array([[1, 0, 1], [0, 0, 0], [0, 0, 0]])
+    found = read_labels(y, X).indicator
+    assert_array_equal(
+        found.toarray(), expected.T if form is sp.csc_array else expected
+    )
+    assert y.nnz == 257
+    assert y.dtype == dtype
+
+
+def test_other_values_of_one_place_are_their_sum():
+    ends = np.array([0, 2, 2, 2])
+    halves = sp.csr_matrix((np.full(2, 0.5), np.array([1, 1]), ends), shape=(3, 3))
+    assert read_labels(halves, X).indicator.nnz == 1
+    thirds = sp.csr_matrix((np.full(2, 0.3), np.array([1, 1]), ends), shape=(3, 3))
+    with pytest.raises(ValueError, match=r"zeros and ones, but holds .*0\.6"):
+        read_labels(thirds, X)
+
+
 def test_an_input_is_left_as_it_was():
     y = sp.csr_matrix((np.ones(2), np.array([2, 0]), np.array([0, 2, 2, 2])), (3, 3))
     read_labels(y, X)

@@ -91,14 +91,17 @@ def read_labels(y: Any, X: InputLike) -> LabelSets:
 
 
 def _from_sparse(y: Any) -> LabelSets:
-    """Read a sparse indicator; explicit zeros and duplicates do no harm."""
+    """Read a sparse indicator; stored zeros and repeated ones do no harm."""
+    dtype = y.dtype
+    if y.format not in ("lil", "dok") and np.isin(y.data, (0, 1)).all():
+        # Ones of one place are a label that is named twice; other values add up.
+        y = y.astype(bool)
     indicator = sp.csr_matrix(y, copy=True)
     indicator.sum_duplicates()
     indicator.eliminate_zeros()
     _check_binary(indicator.data, y.shape)
     if indicator.shape[1] == 0:
         raise ValueError(f"y has no label: its shape is {y.shape}.")
-    dtype = y.dtype
     indicator.data = np.ones(indicator.nnz, dtype=np.float32)
     return LabelSets(indicator, np.arange(y.shape[1]), SPARSE, dtype)
 
