@@ -219,8 +219,10 @@ def choose(
     if np.isnan(mean).all():
         raise ValueError("No candidate can be chosen: scoring is NaN for each of them.")
     best = float(np.nanmax(mean))
-    bound = best - TIE * abs(best)
-    if one_standard_error:
+    # Near an infinite score are its equals only.
+    finite = np.isfinite(best)
+    bound = best - TIE * abs(best) if finite else best
+    if one_standard_error and finite:
         spread = scores[int(np.nanargmax(mean))]
         bound -= float(spread.std(ddof=1)) / len(spread) ** 0.5
 

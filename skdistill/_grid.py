@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from inspect import signature
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -288,7 +290,8 @@ class Grid:
         scores, times = {}, {}
         for key, student in students.items():
             start = time.perf_counter()
-            scores[key] = self.scorer(student, X_test, y_test, **params)
+            score = self.scorer(student, X_test, y_test, **params)
+            scores[key] = _as_number(score, self.scorer)
             times[key] = time.perf_counter() - start
         keys = [candidate.key for candidate in self.candidates]
         return FoldResult(
@@ -302,6 +305,19 @@ class Grid:
         """Return what the objectives of a fold of so many rows take."""
         n_students = len({candidate.key for candidate in self.candidates})
         return 8 * n_students * n_rows * len(self.rows.classes)
+
+
+def _as_number(score: Any, scorer: Any) -> float:
+    """Return what a scorer returned; raise as GridSearchCV if it is no number."""
+    if hasattr(score, "item"):
+        with suppress(ValueError):  # of several numbers
+            score = score.item()
+    if not isinstance(score, Real):
+        raise ValueError(
+            f"scoring must return a number, got {score!r} ({type(score).__name__}) "
+            f"instead, of {scorer}."
+        )
+    return float(score)
 
 
 def _accepts_weight(scorer: Any) -> bool:

@@ -1182,6 +1182,32 @@ def test_scores_that_are_all_nan_choose_nothing(one_standard_error, two_classes)
     assert not hasattr(search, "classes_")
 
 
+@pytest.mark.parametrize("one_standard_error", [False, True])
+def test_an_infinite_score_is_the_best(one_standard_error, two_classes):
+    X, y = two_classes
+
+    def score(estimator, X, y):
+        return np.inf if estimator.C == 2.0 else estimator.score(X, y)
+
+    search = make_search(
+        scoring=score,
+        student=LinearStudent(),
+        student_grid={"C": [1.0, 2.0]},
+        one_standard_error=one_standard_error,
+    )
+    with np.errstate(invalid="ignore"):  # of the deviation of infinite scores
+        search.fit(X, y)
+    assert search.best_params_["student__C"] == 2.0
+    assert search.best_score_ == np.inf
+
+
+@pytest.mark.parametrize("returned", ["0.5", None, {"accuracy": 0.5}, np.zeros(2)])
+def test_a_score_that_is_no_number_is_refused(returned, two_classes):
+    search = make_search(scoring=lambda estimator, X, y: returned)
+    with pytest.raises(ValueError, match=r"^scoring must return a number, got"):
+        search.fit(*two_classes)
+
+
 @pytest.mark.parametrize(
     "params",
     [
