@@ -28,6 +28,7 @@ from skdistill.students._columns import (
     columns_of,
     is_numeric,
     is_plain,
+    known_as,
     levels_of,
     numbers_of,
     refused_levels,
@@ -186,7 +187,9 @@ class TableTeacher(ClassifierMixin, BaseEstimator):
             Probabilities, columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        numbers = self._encoder.transform(check_table(self, X, reset=False))
+        has_levels = len(self._encoder.levels_) > 0
+        X = check_table(self, X, reset=False, has_levels=has_levels)
+        numbers = self._encoder.transform(X)
         return class_proba(self.estimator_, numbers, self.classes_)[0]
 
     def predict(self, X: InputLike) -> NDArray[Any]:
@@ -220,7 +223,7 @@ class LevelCodes:
     ----------
     categorical_ : ndarray of shape (n_features,)
         Which columns hold levels.
-    codes_ : dict of int to dict of str to int
+    levels_ : dict of int to dict of str to int
         For each of them its levels' codes. What is missing has none.
     void_ : ndarray of shape (n_void,)
         Columns without a single value, which trees refuse; they become constant.
@@ -245,14 +248,14 @@ class LevelCodes:
             Itself.
         """
         self.categorical_ = np.zeros(X.shape[1], dtype=bool)
-        self.codes_: dict[int, dict[str, int]] = {}
+        self.levels_: dict[int, dict[str, int]] = {}
         for i, column in enumerate([] if is_plain(X) else columns_of(X)):
             if is_numeric(column, i):
                 continue
             self.categorical_[i] = True
             codes, texts = levels_of(column)
             mass = np.bincount(codes % len(texts), sample_weight, minlength=len(texts))
-            self.codes_[i] = self._numbered(mass.tolist(), texts)
+            self.levels_[i] = self._numbered(mass.tolist(), texts)
         self.void_ = np.zeros(0, dtype=np.intp)
         self.void_ = np.flatnonzero(np.isnan(self.transform(X)).all(axis=0))
         return self
@@ -280,11 +283,11 @@ class LevelCodes:
         ndarray of shape (n_samples, n_features)
             The columns in their order.
         """
-        if is_plain(X) and not self.codes_ and not len(self.void_):
+        if is_plain(X) and not self.levels_ and not len(self.void_):
             return X
         numbers = np.empty(X.shape)
         for i, column in enumerate(X.T if is_plain(X) else columns_of(X)):
-            known = self.codes_.get(i)
+            known = self.levels_.get(i)
             numbers[:, i] = (
                 numbers_of(column, i) if known is None else _coded(column, known)
             )
@@ -297,7 +300,10 @@ def _coded(column: Any, known: dict[str, int]) -> FloatArray:
     # Fewer codes than levels: the last one is that of all others.
     others = max(known.values(), default=-1)
     shared = others if len(known) > others + 1 else np.nan
-    of_text = [np.nan if text is None else known.get(text, shared) for text in texts]
+    of_text = [
+        np.nan if text is None else known.get(known_as(text, known), shared)
+        for text in texts
+    ]
     coded: FloatArray = np.array(of_text, dtype=np.float64)[codes]
     return coded
 

@@ -176,7 +176,7 @@ def test_levels_beyond_the_codes_share_the_last():
     assert_array_equal(codes.transform(texts).ravel(), [1, 1, 2, 2, 2, 0, np.nan])
     assert_array_equal(codes.transform(new), [[2]])
     enough = LevelCodes(4).fit(texts, weight)
-    assert len(set(enough.codes_[0].values())) == 4
+    assert len(set(enough.levels_[0].values())) == 4
     assert np.isnan(enough.transform(new)).all()
 
 

@@ -29,7 +29,7 @@ from skdistill.students import (
     ModuleStudent,
 )
 from skdistill.students import _tables as tables
-from skdistill.students._columns import check_table
+from skdistill.students._columns import check_table, levels_of
 from skdistill.students._problem import Problem, objective_terms
 from skdistill.students._tables import (
     TableEncoder,
@@ -37,6 +37,7 @@ from skdistill.students._tables import (
     smooth_clip,
     weighted_quantiles,
 )
+from skdistill.teachers import TableTeacher
 
 MLP = MLPStudent((8,), max_iter=15, random_state=0)
 FULL_BATCH = MLPStudent(
@@ -308,6 +309,70 @@ def test_a_student_of_levels_takes_their_numbers(student, first):
     for rows in (frame.to_numpy(), frame.to_numpy().tolist()):
         with pytest.warns(UserWarning, match="valid feature names"):
             assert_array_equal(fitted.predict_proba(rows), expected)
+
+
+TEACHERS = [
+    TableTeacher(HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=1)),
+    TableTeacher(LogisticRegression()),
+]
+
+
+def fitted_to_neighbouring_ids(model):
+    """Two levels whose numbers are one in float64; and what is predicted of them."""
+    ids = 2**53 + np.arange(60) % 2
+    frame = pd.DataFrame({"id": pd.Categorical(ids), "a": np.arange(60) // 6 / 10})
+    fitted = clone(model).fit(frame, ids % 2)
+    assert fitted.score(frame, ids % 2) == 1
+    return fitted, frame.astype({"id": "int64"}), fitted.predict_proba(frame)
+
+
+@pytest.mark.parametrize("model", STUDENTS + TEACHERS, ids=str)
+def test_ids_are_not_rounded_on_their_way_to_a_level(model):
+    fitted, frame, expected = fitted_to_neighbouring_ids(model)
+    for other in (frame, frame.astype({"id": object}), frame.astype({"id": "Int64"})):
+        assert_array_equal(fitted.predict_proba(other), expected)
+    rows = [[int(code), float(a)] for code, a in frame.itertuples(index=False)]
+    for other in (rows, np.array(rows, dtype=object)):
+        with pytest.warns(UserWarning, match="valid feature names"):
+            assert_array_equal(fitted.predict_proba(other), expected)
+
+
+@pytest.mark.parametrize("model", STUDENTS + TEACHERS, ids=str)
+def test_a_float_that_stands_for_several_ids_is_none_of_them(model):
+    """It is a level that was not met, which is better than a wrong one."""
+    fitted, frame, _ = fitted_to_neighbouring_ids(model)
+    rounded = fitted.predict_proba(frame.astype({"id": float}))
+    unknown = fitted.predict_proba(frame.assign(id=7))
+    assert_array_equal(rounded, unknown)
+
+
+def test_floats_know_integers_of_their_precision_only():
+    whole = np.array([2**24 - 1, 2**24], dtype=np.float32)
+    assert levels_of(whole).texts == ["16777215", "16777216.0"]
+    assert levels_of(whole.astype(np.float64)).texts == ["16777215", "16777216"]
+    assert levels_of(pd.Categorical(whole)).texts == ["16777215", "16777216.0", None]
+    huge = np.array([2.0**53 - 1, 2.0**53, -(2.0**53), np.nan])
+    assert levels_of(huge).texts == [
+        "9007199254740991",
+        "9007199254740992.0",
+        "-9007199254740992.0",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("model", STUDENTS + TEACHERS, ids=str)
+def test_booleans_that_were_levels_may_come_as_booleans_or_numbers(model):
+    flags = np.arange(60) % 2 == 1
+    frame = pd.DataFrame({"c": pd.Categorical(flags), "a": np.arange(60) // 6 / 10})
+    fitted = clone(model).fit(frame, flags)
+    expected = fitted.predict_proba(frame)
+    assert fitted.score(frame, flags) == 1
+    for column in (flags, pd.array(flags), flags.astype(object), flags.astype(int)):
+        assert_array_equal(fitted.predict_proba(frame.assign(c=column)), expected)
+    alone = clone(model).fit(frame[["c"]].to_numpy(dtype=str), flags)
+    expected = alone.predict_proba(frame[["c"]].to_numpy(dtype=str))
+    for rows in (flags[:, None], [[flag] for flag in flags.tolist()]):
+        assert_array_equal(alone.predict_proba(rows), expected)
 
 
 @pytest.mark.parametrize("student", STUDENTS, ids=names)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import numbers
+from collections.abc import Container
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,13 +112,16 @@ def _as_table(X: InputLike, has_levels: bool = False) -> InputLike | None:
         return None
     if has_levels and array.ndim == 2 and array.dtype.kind in "iu":
         return array
-    if array.ndim != 2 or array.dtype.kind not in "OUSMm":
+    # Integers of a list become floats, too, beside a fraction.
+    digits_at_stake = has_levels and isinstance(X, (list, tuple))
+    if array.ndim != 2 or not (array.dtype.kind in "OUSMm" or digits_at_stake):
         return None
     if array.dtype.kind in "Mm":
         raise _dates("X")
     objects = np.asarray(X, dtype=object)
     types = set(map(type, objects.ravel()))
-    return None if all(issubclass(t, _NUMBERS) for t in types) else objects
+    plain = not has_levels and all(issubclass(t, _NUMBERS) for t in types)
+    return None if plain else objects
 
 
 _NUMBERS = (numbers.Number, np.bool_)
@@ -267,19 +272,51 @@ def _floats(column: Any) -> FloatArray:
     return floats
 
 
-def _text(value: Any) -> str | None:
+#: What a boolean is called in an array of numbers, and the other way round.
+SAME_LEVEL = {"True": "1", "False": "0", "1": "True", "0": "False"}
+
+
+def known_as(text: str, known: Container[str]) -> str:
+    """Return the name by which a level is known, if it is.
+
+    Parameters
+    ----------
+    text : str
+        The level.
+    known : container of str
+        Names of levels.
+
+    Returns
+    -------
+    str
+        That of the same boolean, or number, where that alone is known.
+    """
+    same = SAME_LEVEL.get(text, text)
+    return same if text not in known and same in known else text
+
+
+def _text(value: Any, exact_below: float = 2.0**53) -> str | None:
     """Return the level that a value is; None if it is missing.
 
     A whole number is the same level whatever its type, so that integers among missing
-    values, which pandas holds as floats, are those without.
+    values, which pandas holds as floats, are those without. Not so a float that stands
+    for several integers, as it cannot tell which it was.
     """
     if type(value) is str:
         return value
     if _is_missing(value):
         return None
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        if number.is_integer() and abs(number) < exact_below:
+            return str(int(number))
     return str(value)
+
+
+def _exact_below(dtype: Any) -> float:
+    """Return below what magnitude a type tells any two integers apart."""
+    floats = isinstance(dtype, np.dtype) and dtype.kind == "f"
+    return 2.0 ** (1 + (np.finfo(dtype).nmant if floats else 52))
 
 
 class Levels(NamedTuple):
@@ -311,14 +348,16 @@ def levels_of(column: Any) -> Levels:
         Its levels as text; those of a category may be more than occur.
     """
     values = getattr(column, "array", column)
+    dtype = getattr(values, "categories", values).dtype
+    name = partial(_text, exact_below=_exact_below(dtype))
     if hasattr(values, "categories"):  # pandas; -1 is the code of missing values
         codes, categories = values.codes.astype(np.intp), values.categories
         if len(codes) >= len(categories):
-            return Levels(codes, [*map(_text, categories.tolist()), None])
-        texts = [None if code < 0 else _text(categories[code]) for code in codes]
+            return Levels(codes, [*map(name, categories.tolist()), None])
+        texts = [None if code < 0 else name(categories[code]) for code in codes]
         return Levels(np.arange(len(codes)), texts)
     found: dict[str | None, int] = {}
-    everything = map(_text, np.asarray(values, dtype=object))
+    everything = map(name, np.asarray(values, dtype=object))
     codes = [found.setdefault(text, len(found)) for text in everything]
     return Levels(np.array(codes, dtype=np.intp), list(found))
 

@@ -22,6 +22,7 @@ from skdistill.students._columns import (
     has_missing,
     is_numeric,
     is_plain,
+    known_as,
     levels_of,
     numbers_of,
 )
@@ -31,9 +32,6 @@ from skdistill.students._problem import of_ordinary_size
 #: more share `N_BUCKETS`, so that an identifier with thousands of levels stays small.
 MAX_LEVELS = 48
 N_BUCKETS = 16
-
-#: What a boolean is called in an array of numbers, and the other way round.
-SAME_LEVEL = {"True": "1", "False": "0", "1": "True", "0": "False"}
 
 #: Numbers that are turned at a time, so that float64 copies stay in the cache.
 CHUNK_NUMBERS = 2**16
@@ -467,9 +465,7 @@ class TableEncoder:
         def position(text: str | None) -> int:
             if text is None:
                 return len(known) if self.missing_level_[j] else -1
-            same = SAME_LEVEL.get(text, text)
-            if text not in known and same in known:
-                text = same
+            text = known_as(text, known)
             if text in known:
                 return known[text]
             return n_own + zlib.crc32(text.encode()) % buckets if buckets else -1
