@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from skdistill import DistillationClassifier
+from skdistill import DistillationClassifier, DistillationClassifierCV
 from skdistill.students import (
     EstimatorStudent,
     LinearStudent,
@@ -285,6 +285,25 @@ def test_a_callback_stops_the_student_of_a_distillation():
         DecisionTreeClassifier(max_depth=2), student, mixing_weight=0.5
     )
     assert model.fit(X, y).student_.n_iter_ == 1
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+@by_name
+def test_students_that_are_tried_are_not_watched(student, in_pipeline):
+    X, y = data()
+    recorder = Recorder(stop_at=0)
+    student = clone(student).set_callbacks(recorder)
+    if in_pipeline:
+        student = make_pipeline(StandardScaler(), student)
+    teacher = DecisionTreeClassifier(max_depth=2)
+    auto = DistillationClassifier(teacher, student, cv=3)
+    search = DistillationClassifierCV(teacher, student, temperatures=[1.0], cv=2)
+    for model in (auto, search):
+        recorder.calls.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a teacher worse than the student
+            model.fit(X, y)
+        assert recorder.calls.count("setup") == 1
 
 
 def test_the_tasks_of_a_distillation_are_soft_labels_and_training():

@@ -890,6 +890,16 @@ def test_a_callback_can_end_the_training(data):
     assert retriever.n_iter_ == 2
 
 
+def test_a_callback_that_ends_the_training_leaves_the_own_teacher_alone(data):
+    X, Y = data
+    wide = clone(SMALL).set_params(teacher_dim=8, max_iter=2)
+    recorder = Recorder()
+    unwatched = clone(wide).fit(X, Y)
+    watched = clone(wide).set_callbacks(recorder).fit(X, Y)
+    assert recorder.ended == watched.n_iter_
+    assert_array_equal(watched.predict_proba(X[:5]), unwatched.predict_proba(X[:5]))
+
+
 # -- the sparse part ----------------------------------------------------------------
 
 

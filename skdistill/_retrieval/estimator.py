@@ -374,6 +374,8 @@ default=None
                 search="exact",
                 random_state=seed,
             )
+            # Callbacks are of the student; one that stops it must not stop this.
+            own.__dict__.pop("_skl_callbacks", None)
             return [own]
         if isinstance(self.teacher, (list, tuple)):
             if not self.teacher:

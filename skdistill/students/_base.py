@@ -271,13 +271,27 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Here one after the other; students that can share work override this.
         """
-        return [self._with(task.params)._fit_problem(task.problem) for task in tasks]
+        return [
+            self._unwatched(task.params)._fit_problem(task.problem) for task in tasks
+        ]
 
     def _with(self, params: dict[str, Any]) -> BaseStudent:
         """Return a clone with some parameters changed."""
         student: BaseStudent = clone(self)
         student._takes_missing = self._takes_missing
         return student.set_params(**clone(params, safe=False))
+
+    def _unwatched(self, params: dict[str, Any]) -> BaseStudent:
+        """Return a clone, without its callbacks, with some parameters changed.
+
+        They are of the student that is kept; one that stops it early must not stop
+        those that it is chosen by.
+        """
+        student = self._with(params)
+        for part in (student, *student.get_params(deep=True).values()):
+            if hasattr(part, "_skl_callbacks"):
+                del part._skl_callbacks
+        return student
 
     def _stops_by_folds(self, n_rows: int) -> bool:
         """Whether tasks may say which rows it holds out, and problems its epochs."""

@@ -151,7 +151,7 @@ class LinearStudent(BaseStudent):
         students: list[BaseStudent] = []
         last = None
         for task in tasks:
-            student = self._with(task.params)
+            student = self._unwatched(task.params)
             if last is not None and last[0] is task.problem.X:
                 student._start = last[1]
             student._fit_problem(task.problem)
