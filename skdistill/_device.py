@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 _lock = threading.RLock()
 _loops_running = 0
@@ -90,7 +95,33 @@ def fits_on(device: str, n_bytes: int) -> bool:
     if not device.startswith("cuda"):
         return True
     free, _ = torch.cuda.mem_get_info(device)
+    # What torch keeps of earlier work, to use it again, is not free to others.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return bool(n_bytes <= RESIDENT_SHARE * free)
+
+
+@cache
+def side_stream(device: torch.device, purpose: str) -> torch.cuda.Stream:
+    """Return the stream for something that goes on beside the steps.
+
+    The same one each time. torch hands out 32 streams in turn, so that a new one may be
+    one that is being captured; and it keeps memory for each that has been used.
+
+    Parameters
+    ----------
+    device : torch.device
+        A CUDA device with its number.
+    purpose : str
+        What for: others have other streams.
+
+    Returns
+    -------
+    torch.cuda.Stream
+        The stream.
+    """
+    import torch
+
+    return torch.cuda.Stream(device)
 
 
 def has_bfloat16_products() -> bool:
@@ -184,24 +215,29 @@ def _precisions() -> tuple[str, str, str]:
     )
 
 
-def _let_products_be_fast() -> None:
+def _set_precision(precision: str) -> None:
+    """Set torch's older and newer flags alike: some of torch refuses a mixture."""
     import torch
 
+    with warnings.catch_warnings():
+        # torch 2.9 would have the newer ones alone.
+        warnings.filterwarnings("ignore", "Please use the new API", UserWarning)
+        torch.set_float32_matmul_precision(precision)
+
+
+def _let_products_be_fast() -> None:
     global _precision_is_ours
     # "none" stands for float32 where nobody has set anything else.
     if set(_precisions()) == {"none"}:
-        # Sets torch's older and newer flags alike: some of torch refuses a mixture.
-        torch.set_float32_matmul_precision("high")
+        _set_precision("high")
         _precision_is_ours = True
 
 
 def _put_products_back() -> None:
-    import torch
-
     global _precision_is_ours
     if _precision_is_ours:
         backends: Any = importlib.import_module("torch.backends")
-        torch.set_float32_matmul_precision("highest")
+        _set_precision("highest")
         backends.cuda.matmul.fp32_precision = "none"
         backends.mkldnn.matmul.fp32_precision = "none"
         _precision_is_ours = False

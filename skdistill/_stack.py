@@ -353,6 +353,8 @@ class ModuleStack:
         self.n_members = len(self.modules)
         self.training_members = np.arange(self.n_members)
         self._kept = [copy.deepcopy(m.state_dict()) for m in self.modules]
+        if self.parameters()[0].device.type == "cuda":
+            _begin_ways_back(self.parameters()[0])
 
     def parameters(self) -> list[torch.Tensor]:
         """Return the parameters of all modules that are not frozen."""
@@ -407,6 +409,19 @@ class ModuleStack:
     def current(self, member: int) -> dict[str, NDArray[Any]]:
         """Return the present state of a member, as numpy arrays by name."""
         return _as_arrays(self.modules[member].state_dict())
+
+
+def _begin_ways_back(parameter: torch.Tensor) -> None:
+    """Take a derivative that is no product of matrices, on the parameter's device.
+
+    Ways back on a GPU have a thread of their own. Where a product of matrices is the
+    first thing in it, torch warns that CUDA has no context there.
+    """
+    import torch
+
+    with torch.enable_grad():
+        one = parameter.new_ones(()).requires_grad_()
+        (one * one).backward()
 
 
 def _as_arrays(state: dict[str, Any]) -> dict[str, Any]:

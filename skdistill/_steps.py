@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from skdistill._batch import Batch, CrossEntropyBatch
+from skdistill._device import side_stream
 from skdistill._optimizers import Optimizer
 from skdistill._stack import Stack
 
@@ -153,7 +154,7 @@ def capture(function: Callable[[], torch.Tensor], present: Any) -> tuple[Any, An
     graph = torch.cuda.CUDAGraph()
     # The present stream is the present one again, even after a capture that fails.
     with _capturing, torch.cuda.stream(present):
-        aside = torch.cuda.Stream(present.device)
+        aside = side_stream(present.device, "captures")
         # Other threads may go on with what a capture does not allow.
         with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
             result = function()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from skdistill._batch import CrossEntropyBatch
+from skdistill._device import side_stream
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,8 @@ class _CudaCopies(_Copies):
         import torch
 
         super().__init__(device)
-        self.stream = torch.cuda.Stream(device)
+        present = torch.cuda.current_stream(device)
+        self.stream = side_stream(present.device, "copies")
 
     def start(self, batch: CrossEntropyBatch) -> tuple[CrossEntropyBatch, Any]:
         """Return a batch on its way, and the event of its arrival."""

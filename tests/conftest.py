@@ -1,5 +1,7 @@
 """Settings and small data that the tests share."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,15 @@ from sklearn.datasets import make_classification
 
 settings.register_profile("skdistill", deadline=None, derandomize=True)
 settings.load_profile("skdistill")
+
+
+def pytest_configure(config):
+    """Show a GPU to the tests that are about one only, where only these are run.
+
+    With device="auto" all others would train on it, some of them to the same bytes.
+    """
+    if not config.option.markexpr.startswith("gpu"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _read_only(*arrays):

@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from skdistill._device import (
     has_bfloat16_products,
     resolve_device,
     seeded_torch_rng,
+    side_stream,
     torch_threads,
 )
 from skdistill.students import MLPStudent, ModuleStudent
@@ -202,6 +204,20 @@ def test_a_precision_that_the_user_has_set_is_left_alone(setter, value):
     assert precisions() == before
 
 
+@pytest.mark.usefixtures("untouched")
+def test_that_torch_would_have_another_name_is_no_news(monkeypatch):
+    set_precision = torch.set_float32_matmul_precision
+
+    def warn(precision):
+        warnings.warn("Please use the new API settings to control TF32", stacklevel=1)
+        set_precision(precision)
+
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", warn)
+    with fast_products("cuda"):
+        assert precisions()[0] == "tf32"
+    monkeypatch.undo()
+
+
 def test_a_seeded_block_is_reproducible_and_leaves_no_trace():
     before = torch.get_rng_state()
     with seeded_torch_rng(3, "cpu"):
@@ -237,6 +253,10 @@ STUDENTS = [
     MLPStudent((16,), activation="tanh", **SETTINGS),
     ModuleStudent(perceptron, **SETTINGS),
 ]
+
+
+def with_dropout(n_features, n_classes):
+    return nn.Sequential(nn.Dropout(0.3), *perceptron(n_features, n_classes))
 
 
 def data():
@@ -294,6 +314,45 @@ def test_cuda_and_cpu_agree(student):
     assert_allclose(on_cuda.predict_proba(X), on_cpu.predict_proba(X), atol=1e-4)
 
 
+def run_alone(code, folder, **environment):
+    """Run code in a process of its own, which finds the tests."""
+    path = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=120)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_the_first_way_back_in_a_process_warns_of_nothing(tmp_path):
+    """Not that there is no context of CUDA yet in the thread that it has."""
+    code = (
+        "import warnings\n"
+        "from test_device import STUDENTS, fitted_on\n"
+        "warnings.simplefilter('error')\n"
+        "fitted_on(STUDENTS[1], 'cuda')\n"
+    )
+    run_alone(code, tmp_path)
+
+
+def test_ways_back_begin_where_no_gradients_are_taken():
+    parameter = nn.Parameter(torch.ones(2))
+    with torch.no_grad():
+        _stack._begin_ways_back(parameter)
+    assert parameter.grad is None
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_random_layers_on_cuda_are_reproducible_and_leave_no_trace():
+    X, _ = data()
+    before = torch.cuda.get_rng_state()
+    student = ModuleStudent(with_dropout, **SETTINGS)
+    first, second = (fitted_on(student, "cuda").predict_proba(X) for _ in range(2))
+    assert_allclose(first, second, atol=1e-8)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
 @pytest.mark.gpu
 @needs_cuda
 @pytest.mark.parametrize("student", STUDENTS)
@@ -309,14 +368,7 @@ def test_a_student_trained_on_cuda_predicts_where_there_is_none(student, tmp_pat
         "student = pickle.load(open('student.pkl', 'rb'))\n"
         "np.save('proba.npy', student.predict_proba(np.load('X.npy')))\n"
     )
-    environment = {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
-    }
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True
-    )
+    run_alone(code, tmp_path, CUDA_VISIBLE_DEVICES="")
     assert_allclose(np.load(tmp_path / "proba.npy"), expected, atol=1e-6)
 
 
@@ -339,6 +391,27 @@ def test_half_of_the_free_memory_of_a_gpu_is_for_data(monkeypatch):
     assert fits_on("cuda:1", 500)
     assert not fits_on("cuda:1", 501)
     assert asked == ["cuda:1"] * 2
+
+
+def test_memory_that_torch_keeps_of_earlier_work_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 5000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
+    assert fits_on("cuda", 700)
+    assert not fits_on("cuda", 701)
+
+
+def test_a_purpose_has_one_stream(monkeypatch):
+    side_stream.cache_clear()
+    made = iter(range(9))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: (device, next(made)))
+    first, second = torch.device("cuda:0"), torch.device("cuda:1")
+    asked = [(first, "one"), (first, "other"), (second, "one"), (first, "one")]
+    try:
+        streams = [side_stream(*each) for each in asked]
+    finally:
+        side_stream.cache_clear()
+    assert streams == [(first, 0), (first, 1), (second, 2), (first, 0)]
 
 
 def test_what_is_in_host_memory_fits():

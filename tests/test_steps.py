@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.naive_bayes import GaussianNB
+from test_device import run_alone
 from test_streaming import training_set
 from torch import nn
 
@@ -276,6 +277,7 @@ def test_fits_in_threads_on_cuda_agree():
 def test_float32_on_cuda_is_near_that_on_the_cpu():
     """Products in TF32 round more."""
     X, y = data()
+    before = torch.get_float32_matmul_precision()
     on_cuda, on_cpu = (
         clone(STUDENT)
         .set_params(dtype="float32", device=device, max_iter=10)
@@ -284,4 +286,50 @@ def test_float32_on_cuda_is_near_that_on_the_cpu():
         for device in ("cuda", "cpu")
     )
     assert np.abs(on_cuda - on_cpu).mean() < 0.02
-    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == before
+
+
+#: The first gradient is plain; the next one is captured, where nothing may be read.
+FAILED_CAPTURE = """
+import warnings
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+from skdistill._stack import MLPStack
+from test_steps import STUDENT, data
+
+def reading(self, batch, pool):
+    float(batch.x.sum())
+    return gradient(self, batch, pool)
+
+X, y = data()
+expected = clone(STUDENT).fit(X, y).predict_proba(X)
+gradient, MLPStack.gradient = MLPStack.gradient, reading
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    plain = clone(STUDENT).fit(X, y).predict_proba(X)
+assert any("could not be captured" in str(warning.message) for warning in seen)
+assert_allclose(plain, expected, atol=1e-8)
+MLPStack.gradient = gradient
+assert_allclose(clone(STUDENT).fit(X, y).predict_proba(X), expected, atol=1e-8)
+"""
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_after_a_capture_that_fails_on_cuda_all_goes_on(tmp_path):
+    run_alone(FAILED_CAPTURE, tmp_path)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_many_captures_keep_no_more_memory_than_few():
+    X, y = data()
+
+    def kept_after(n_fits):
+        for _ in range(n_fits):
+            clone(STUDENT).set_params(early_stopping=False, max_iter=1).fit(X, y)
+        return torch.cuda.memory_allocated()
+
+    few = kept_after(3)
+    # Less than cuBLAS takes for one stream more, on an H100.
+    assert kept_after(40) - few < 2**25

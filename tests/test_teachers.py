@@ -35,6 +35,14 @@ from skdistill.teachers import EnsembleTeacher, ModuleTeacher
 
 # -- ModuleTeacher -----------------------------------------------------------------
 
+CUDA = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
+    ],
+)
+
 
 @pytest.fixture
 def module():
@@ -47,9 +55,10 @@ def logits_of(module, X):
         return module(torch.tensor(X, dtype=torch.float32)).double().numpy()
 
 
-def test_a_module_gives_the_softmax_of_its_logits(module, three_classes):
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_a_module_gives_the_softmax_of_its_logits(device, module, three_classes):
     X, _ = three_classes
-    teacher = ModuleTeacher(module, classes=[0, 1, 2], device="cpu")
+    teacher = ModuleTeacher(module, classes=[0, 1, 2], device=device)
     expected = softmax(logits_of(module, X), axis=1)
     assert_allclose(teacher.predict_proba(X), expected, atol=1e-6)
     assert_array_equal(teacher.predict(X), expected.argmax(axis=1))

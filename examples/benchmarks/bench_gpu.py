@@ -18,13 +18,15 @@ import numpy as np
 import torch
 
 from skdistill._device import fast_products
+from skdistill._front import N_OUTPUTS
 from skdistill.students import MLPStudent
 from skdistill.students._problem import Problem
 
 N_FEATURES = 20
 N_CLASSES = 5
 HIDDEN = (64, 64)
-LAYER_SIZES = (N_FEATURES, *HIDDEN, N_CLASSES)
+#: With the embeddings of the features; the operations of these are not counted.
+LAYER_SIZES = (N_FEATURES * (1 + N_OUTPUTS), *HIDDEN, N_CLASSES)
 
 
 def new_student(device: str, epochs: int, batch_size: int) -> MLPStudent:
