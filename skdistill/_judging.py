@@ -281,24 +281,26 @@ def trained(
     list of student
         A fitted one for each candidate.
     """
-    students: dict[Candidate, BaseStudent] = {}
-    epochs = dict(zip(candidates, n_epochs or [], strict=n_epochs is not None))
-    for group in _groups(recipe, candidates, material):
+    epochs = [None] * len(candidates) if n_epochs is None else n_epochs
+    wanted = list(zip(candidates, epochs, strict=True))
+    students: dict[Any, BaseStudent] = {}
+    for group in _groups(recipe, list(dict.fromkeys(candidates)), material):
         problem, terms = recipe.problems(group, material)
+        objectives = dict(zip(group, terms, strict=True))
+        # One candidate may be wanted twice, and of several numbers of epochs.
+        members = [one for one in dict.fromkeys(wanted) if one[0] in objectives]
+        tasks = [
+            Task(replace(problem, terms=objectives[candidate], n_epochs=n))
+            for candidate, n in members
+        ]
         if isinstance(student, LinearStudent):
             # Not each from the last one's solution: a solver that stops early would
             # have gone further with the later ones.
-            tasks = [Task(replace(problem, terms=t)) for t in terms]
             fitted = BaseStudent._fit_tasks(student, tasks)
         else:
-            fitted = student._fit_tasks(
-                [
-                    Task(replace(problem, terms=own, n_epochs=epochs.get(candidate)))
-                    for candidate, own in zip(group, terms, strict=True)
-                ]
-            )
-        students.update(zip(group, fitted, strict=True))
-    return [students[candidate] for candidate in candidates]
+            fitted = student._fit_tasks(tasks)
+        students.update(zip(members, fitted, strict=True))
+    return [students[one] for one in wanted]
 
 
 def _groups(

@@ -423,6 +423,28 @@ def test_networks_are_judged_and_trained_by_one_number_of_epochs(
         assert model.student_.n_iter_ == [*ends, *mixed][chosen]
 
 
+def test_a_candidate_may_be_wanted_twice_and_of_several_numbers_of_epochs(
+    three_classes,
+):
+    """Weights of classes that are estimated on a fold can be those of another place."""
+    X, y = three_classes
+    rows = LabelledRows(X, y, y, np.arange(3), {}, {}, np.arange(len(y)))
+    recipe = Recipe(rows, np.ones(len(y)), 1.0)
+    soft = np.random.default_rng(0).dirichlet(np.ones(3), len(y))
+    material = Material(np.arange(len(y)), {"given": soft})
+    labels, mixed = Candidate("labels", 0.0), Candidate("given", 0.5)
+    network = MLPStudent((8,), random_state=0)
+    wanted = [mixed, labels, mixed, labels, mixed]
+    epochs = [2, 3, 7, 3, 2]
+    found = judging.trained(network, recipe, wanted, material, epochs)
+    assert [student.n_iter_ for student in found] == epochs
+    for student, candidate, n in zip(found, wanted, epochs, strict=True):
+        (alone,) = judging.trained(network, recipe, [candidate], material, [n])
+        assert_allclose(student.predict_proba(X), alone.predict_proba(X), rtol=1e-4)
+    linear = judging.trained(LinearStudent(), recipe, [mixed, mixed], material)
+    assert linear[0] is linear[1]
+
+
 def test_too_few_rows_to_choose():
     X = np.arange(8.0)[:, None]
     y = np.arange(8) // 4
