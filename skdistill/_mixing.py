@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -235,7 +235,10 @@ def mixing_diagnostics(
         Estimates and intervals. In the estimates of :math:`w^*` and :math:`N^*` the
         square of the bias is reduced by its sampling error and not below 0. Their
         intervals are made of one for the bias and one for the variances, each at a
-        level of :math:`(1 + \text{level}) / 2`, so they are conservative.
+        level of :math:`(1 + \text{level}) / 2`, so they are conservative. Where all
+        losses of each row are equal, as of a student of equal probabilities, labels and
+        teacher say the same: the bias and :math:`N^*` are 0, and :math:`w^*`, which
+        does not matter, is NaN.
 
     Raises
     ------
@@ -265,9 +268,11 @@ def mixing_diagnostics(
         sample_weight=sample_weight,
     )
     size = check_size(n_samples, hard)
-    moments = _moments(hard, soft)
+    hard_excess, soft_excess = _excess(hard), _excess(soft)
+    gap = soft_excess.values - hard_excess.values
+    moments = _moments(hard, gap, conditional_variance(hard_excess))
     return MixingDiagnostics(
-        mean_interval(soft.values - hard.values, hard.weight, level),
+        mean_interval(gap, hard.weight, level),
         _weight_interval(moments, size, level),
         _break_even_interval(moments, level),
         size,
@@ -302,14 +307,23 @@ class _Moments:
         return max(self.bias**2 - self.bias_error**2, 0.0)
 
 
-def _moments(hard: LossRows, soft: LossRows) -> _Moments:
+def _excess(rows: LossRows) -> LossRows:
+    """Return each row's losses less the lowest of them.
+
+    Labels and teacher differ by these alone, and not at all where all are equal, which
+    the sums of a row's probabilities times its losses would tell but for rounding.
+    """
+    return replace(rows, losses=rows.losses - rows.losses.min(axis=1, keepdims=True))
+
+
+def _moments(hard: LossRows, d: FloatArray, variance: FloatArray) -> _Moments:
     n, omega = len(hard.weight), normalised_weight(hard.weight)
-    a, t = hard.values, soft.values
-    d = t - a
+    a = hard.values
+    t = a + d
     a0, t0, d0 = (omega * (v - omega @ v / n) for v in (a, t, d))
     # Of true probabilities, the variance of the labels round them belongs to it; it is
     # 0 for labels, and the same in V[a], in -Cov(a, d) and in V[d].
-    within = omega**2 * conditional_variance(hard)
+    within = omega**2 * variance
     correction = n / (n - 1)
     spread = correction * d0**2 + within
     return _Moments(

@@ -155,6 +155,29 @@ def test_an_interpolating_teacher_has_no_mixing_weight():
     assert got.break_even.estimate == 0
 
 
+@pytest.mark.parametrize("loss", ["log_loss", "brier"])
+@pytest.mark.parametrize("n_classes", [2, 3, 7])
+@pytest.mark.parametrize("known", [False, True], ids=["labels", "true"])
+def test_where_all_losses_are_equal_labels_and_teacher_say_the_same(
+    known, n_classes, loss
+):
+    """Sums of a row's probabilities times one number differ by rounding."""
+    rng = np.random.default_rng(0)
+    teacher, true = rng.dirichlet(np.ones(n_classes), (2, 40))
+    student = np.full((40, n_classes), 1 / n_classes)
+    y = true if known else np.arange(40) % n_classes
+    got = mixing_diagnostics(y, teacher, student, loss=loss)
+    for interval in (got.bias, got.break_even):
+        assert (interval.estimate, interval.low, interval.high) == (0, 0, 0)
+    assert np.isnan(got.mixing_weight.estimate)
+    assert (got.mixing_weight.low, got.mixing_weight.high) == (-np.inf, np.inf)
+    # A row that tells labels and teacher apart decides alone.
+    student[0] = np.linspace(1, 2, n_classes) / np.linspace(1, 2, n_classes).sum()
+    got = mixing_diagnostics(y, teacher, student, loss=loss)
+    assert got.bias.estimate != 0
+    assert np.isfinite(got.mixing_weight.estimate)
+
+
 def test_weights_scale_rows_and_zero_removes_them(problem):
     y, _, teacher, student = (values[:200] for values in problem)
     weight = np.random.default_rng(0).uniform(0.5, 2, 200)

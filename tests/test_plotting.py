@@ -499,11 +499,17 @@ def test_objective_variance_crosses_at_the_break_even_size():
     ).break_even.estimate
     _, ax = plt.subplots()
     display = ObjectiveVarianceDisplay.from_estimator(
-        student, X, y, teacher=teacher, n_samples=[n_star / 10, n_star], ax=ax
+        student,
+        X,
+        y,
+        teacher=teacher,
+        n_samples=[n_star / 10, n_star, 2 * n_star],
+        ax=ax,
     )
     assert display.ax_ is ax
     assert display.soft_error[1] == pytest.approx(display.one_hot_error[1])
     assert display.soft_error[0] < display.one_hot_error[0]
+    assert display.soft_error[2] > display.one_hot_error[2]
     assert text_of(ax)[-1] == f"equal at N* = {n_star:,.0f}"
     beyond = ObjectiveVarianceDisplay.from_estimator(
         student, X, y, teacher=teacher, n_samples=[2 * n_star, 3 * n_star]
