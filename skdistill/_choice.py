@@ -201,13 +201,18 @@ class Recipe:
     def _weighed(
         self, candidate: Candidate, material: Material
     ) -> tuple[list[tuple[InputLike, FloatArray]], list[FloatArray]]:
-        """Return the added rows of positive weight, and their weights."""
+        """Return the added rows of positive weight, and their weights.
+
+        Synthetic rows weigh as the rows that they are made of do on average.
+        """
         parts, weights = [], []
         mixing = candidate.mixing_weight
         by_class = isinstance(mixing, tuple)
         temperature = self.temperature(candidate, material) if by_class else 1.0
-        for X, proba in self._added(candidate, material):
+        for i, (X, proba) in enumerate(self._added(candidate, material)):
             weight = pool_weight(temper_proba(proba, temperature), mixing)
+            if i >= len(material.added):
+                weight = weight * self.weight[material.rows].mean()
             rows = np.flatnonzero(weight > 0)
             if len(rows) < len(weight):
                 X, proba = _safe_indexing(X, rows), proba[rows]

@@ -279,7 +279,8 @@ class DistillationClassifier(
         labels, and 25 and 30 for the next. It takes no weights by class.
     augmentation : callable, "auto", "munge" or None, default="auto"
         Makes synthetic rows that the teacher, fitted on all rows, labels; they enter
-        the soft term as those of `X_unlabeled` do. A function of
+        the soft term as those of `X_unlabeled` do, each with the mean of the sample
+        weights. A function of
         :mod:`skdistill.augmentation`, or any other that is called as
         ``augmentation(X, random_state=seed)`` and returns rows like those of X. "auto"
         is :func:`~skdistill.augmentation.munge` for the mixtures that

@@ -219,8 +219,9 @@ class OneStudentMixin(TeacherStageMixin):
         """Return rows, soft labels and mixing weights, the unlabelled rows appended.
 
         A row without a label has no hard term; what is left of its loss is the soft
-        term times the mixing weight, so that is its weight. Its most probable class
-        stands in for a label where rows are stratified.
+        term times the mixing weight, so that is its weight; times the mean weight of
+        the labelled rows, if it is a synthetic row, as it is made of them. Its most
+        probable class stands in for a label where rows are stratified.
         """
         weights = self.mixing_weight_
         mixing = np.broadcast_to(weights, (len(rows.y), *np.shape(weights)))
@@ -228,12 +229,16 @@ class OneStudentMixin(TeacherStageMixin):
             return rows, soft, mixing
         codes = pool.argmax(axis=1)
         weight = np.ones(len(rows.y)) if rows.weight is None else rows.weight
+        added_weight = pool_weight(pool, weights)
+        if given.synthetic is not None:
+            n_synthetic = _num_samples(given.synthetic)
+            added_weight[-n_synthetic:] *= weight[rows.present()].mean()
         together = TrainingRows(
             functools.reduce(concatenate_rows, given.added, rows.X),
             np.concatenate([rows.y, rows.classes[codes]]),
             np.concatenate([rows.codes, codes]),
             rows.classes,
-            np.concatenate([weight, pool_weight(pool, weights)]),
+            np.concatenate([weight, added_weight]),
         )
         return (
             together,

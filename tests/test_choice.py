@@ -676,6 +676,27 @@ def test_synthetic_rows_are_a_pool():
     )
 
 
+@pytest.mark.parametrize("mixing_weight", [0.5, "auto", "per-class"])
+def test_synthetic_rows_weigh_as_the_labelled_ones_do(mixing_weight):
+    X, y, X_test, _ = noisy(150)
+    weight = np.where(np.arange(150) % 3, 1.0, 2.0)
+    found = []
+    for scale in (1.0, 2.0**-10):
+        # A student whose objective is a mean, whatever the weights add up to.
+        student = LinearStudent(C=np.inf, tol=1e-8)
+        classifier = DistillationClassifier(
+            GaussianNB(),
+            student,
+            mixing_weight=mixing_weight,
+            augmentation=FEWER,
+            random_state=0,
+        ).fit(X, y, sample_weight=scale * weight)
+        table = getattr(classifier, "candidates_", {"log_loss": 0.0})
+        found.append((classifier.predict_proba(X_test), table["log_loss"]))
+    for whole, scaled in zip(*found, strict=True):
+        assert_allclose(scaled, whole, rtol=1e-6)
+
+
 def test_augmentation_of_frames():
     X, y, *_ = noisy(120)
     frame = pd.DataFrame(X, columns=list("abcdefgh"))
