@@ -26,30 +26,78 @@ def concatenate_rows(first: InputLike, second: InputLike) -> InputLike:
     -------
     array-like of shape (n_first + n_second, ...)
         All rows, of the kind of `first`.
+
+    Raises
+    ------
+    ValueError
+        If `second` has texts that are no numbers in a column of numbers, all of which
+        would become levels.
     """
     if sp.issparse(first) or sp.issparse(second):
         return sp.vstack([first, second], format="csr")
     pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
     if pandas is not None and isinstance(first, pandas.DataFrame):
-        return _concatenate_frames(pandas, first, second)
+        return _concatenate_pandas(pandas, first, second)
     if polars is not None and isinstance(first, polars.DataFrame):
-        if not hasattr(second, "columns"):
-            second = polars.DataFrame(second, schema=first.columns, orient="row")
-        return polars.concat([first, second], how="vertical_relaxed")
+        return _concatenate_polars(polars, first, second)
     if isinstance(first, list):
         return [*first, *second]
-    joined: Any = np.concatenate([np.asarray(first), np.asarray(second)])
+    first, second = np.asarray(first), np.asarray(second)
+    if first.dtype.kind in "biuf" and second.dtype.kind in "OUS":
+        try:
+            second = second.astype(np.result_type(first, np.float32))
+        except (TypeError, ValueError) as error:
+            raise _no_numbers("X", error) from error
+    joined: Any = np.concatenate([first, second])
     return joined
 
 
-def _concatenate_frames(pandas: Any, first: Any, second: InputLike) -> Any:
+def _no_numbers(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name} holds numbers, but not in the rows added to it: {error}")
+
+
+def _concatenate_pandas(pandas: Any, first: Any, second: InputLike) -> Any:
     """Put data frames below each other; categorical columns stay categorical."""
     if not isinstance(second, pandas.DataFrame):
         second = pandas.DataFrame(second, columns=first.columns)
     second = second.copy()
+    is_number = pandas.api.types.is_numeric_dtype
     for i, dtype in enumerate(first.dtypes):
+        values = second.iloc[:, i]
         if isinstance(dtype, pandas.CategoricalDtype):
-            values = second.iloc[:, i].astype(object)
+            values = values.astype(object)
             known = values.where(values.isin(dtype.categories))
             second.isetitem(i, pandas.Categorical(known, dtype=dtype))
+        elif is_number(dtype) and not is_number(values.dtype):
+            try:
+                second.isetitem(i, pandas.to_numeric(values))
+            except (TypeError, ValueError) as error:
+                raise _no_numbers(f"Column {values.name!r} of X", error) from error
     return pandas.concat([first, second], ignore_index=True)
+
+
+def _concatenate_polars(polars: Any, first: Any, second: InputLike) -> Any:
+    """Put data frames below each other; columns keep their types, or are wider."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(second, pandas.DataFrame):
+        second = polars.from_pandas(second)
+    elif not isinstance(second, polars.DataFrame):
+        if isinstance(second, np.ndarray) and second.dtype.kind == "O":
+            second = second.tolist()  # Else all columns would be of objects.
+        second = polars.DataFrame(second, schema=first.columns, orient="row")
+    for column in first.get_columns():
+        added, dtype = second[column.name], column.dtype
+        if _is_number(dtype) and not _is_number(added.dtype):
+            try:
+                added = added.cast(dtype)
+            except polars.exceptions.PolarsError as error:
+                name = f"Column {column.name!r} of X"
+                raise _no_numbers(name, error) from error
+        elif isinstance(dtype, (polars.Categorical, polars.Enum)):
+            added = added.cast(dtype, strict=False)
+        second = second.with_columns(added)
+    return polars.concat([first, second], how="vertical_relaxed")
+
+
+def _is_number(dtype: Any) -> bool:
+    return bool(dtype.is_numeric()) or str(dtype) == "Boolean"

@@ -83,3 +83,63 @@ def test_columns_of_booleans_stay_booleans():
     assert_frame_equal(
         joined, pd.DataFrame({"a": [True, False, False], "b": [1, 2, 3]})
     )
+
+
+FRAMES = pytest.mark.parametrize("kind", ["array", "pandas", "polars"])
+
+
+def numbers_and_texts(kind):
+    """Rows of numbers, and rows of the same kind that are texts."""
+    numbers = np.array([[1.0, 2.0], [3.0, 5.0]])
+    texts = np.array([["4", "0.5"]])
+    if kind == "array":
+        return numbers, texts
+    frame = pd if kind == "pandas" else pytest.importorskip("polars")
+    return tuple(
+        frame.DataFrame(dict(zip("ab", table.T, strict=True)))
+        for table in (numbers, texts)
+    )
+
+
+@FRAMES
+def test_texts_of_numbers_do_not_make_levels_of_a_column(kind):
+    numbers, texts = numbers_and_texts(kind)
+    joined = concatenate_rows(numbers, texts)
+    assert type(joined) is type(numbers)
+    assert_array_equal(joined, [[1.0, 2.0], [3.0, 5.0], [4.0, 0.5]])
+    assert np.asarray(joined).dtype == np.float64
+
+
+@FRAMES
+def test_texts_in_a_column_of_numbers_are_refused(kind):
+    numbers, texts = numbers_and_texts(kind)
+    if kind == "array":
+        texts[0, 0] = "red"
+    elif kind == "pandas":
+        texts["a"] = "red"
+    else:
+        texts = texts.with_columns(a=pytest.importorskip("polars").lit("red"))
+    name = "X" if kind == "array" else "Column 'a' of X"
+    with pytest.raises(ValueError, match=f"^{name} holds numbers, but not in the rows"):
+        concatenate_rows(numbers, texts)
+
+
+def test_other_tables_are_pools_beside_a_polars_frame():
+    polars = pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    colors = polars.Series(["red", "blue"], dtype=polars.Categorical)
+    table = polars.DataFrame({"a": [1.0, 2.0], "b": colors})
+    rows = [[3.0, "red"], [None, "blue"]]
+    pools = [
+        rows,
+        np.array(rows, dtype=object),
+        pd.DataFrame(rows, columns=["a", "b"]),
+        polars.DataFrame(rows, schema=["a", "b"], orient="row").with_columns(
+            polars.col("b").cast(polars.Enum(["blue", "red"]))
+        ),
+    ]
+    for pool in pools:
+        joined = concatenate_rows(table, pool)
+        assert joined.schema == table.schema
+        assert joined["a"].to_list() == [1.0, 2.0, 3.0, None]
+        assert joined["b"].cast(str).to_list() == ["red", "blue", "red", "blue"]
