@@ -49,7 +49,7 @@ def decide_by_class(
         Labels alone, with a warning, where there are too few rows to choose.
     """
     if not supply.can_choose:
-        return undecided(recipe, "per-class")
+        return undecided(supply, "per-class")
     folds = supply.fold_material()
     first = judge(student, recipe, [ON_LABELS, ends], folds, n_jobs, keep_proba=True)
     fold, tests = first.fold, np.concatenate([test for _, test in folds])

@@ -106,7 +106,7 @@ def decide(
         Labels alone, with a warning, where there are too few rows to choose.
     """
     if not supply.can_choose:
-        return undecided(recipe, "auto")
+        return undecided(supply, "auto")
     folds = supply.fold_material()
     plain = [c for c in candidates if c.source != MIXTURE]
     judgement = judge(student, recipe, plain, folds, n_jobs)
@@ -125,13 +125,13 @@ def decide(
     return conclude(recipe, candidates, supply, tests, judgement, settled=settled)
 
 
-def undecided(recipe: Recipe, mode: str) -> Outcome:
-    """Warn that there are too few rows to choose by, and take the labels alone.
+def undecided(supply: Supply, mode: str) -> Outcome:
+    """Warn that there are too few rows or folds to choose by; take the labels alone.
 
     Parameters
     ----------
-    recipe : Recipe
-        Has the rows.
+    supply : Supply
+        Has the rows and the folds.
     mode : str
         The value of `mixing_weight`.
 
@@ -140,11 +140,12 @@ def undecided(recipe: Recipe, mode: str) -> Outcome:
     Outcome
         Labels alone.
     """
-    n_rows = len(recipe.labelled.codes)
+    n_rows, n_folds = len(supply.labelled.codes), len(supply.folds)
     warnings.warn(
-        f"mixing_weight={mode!r} cannot choose by {n_rows} rows: it needs three folds, "
-        "and two classes outside any two of them. The student learns from the labels "
-        "alone; pass a number for mixing_weight to distil all the same.",
+        f"mixing_weight={mode!r} cannot choose by {n_rows} rows in {n_folds} folds of "
+        "cv: it needs three folds, and two classes outside any two of them. The "
+        "student learns from the labels alone. Pass more rows, a cv of more folds, or "
+        "a number for mixing_weight to distil all the same.",
         UserWarning,
         stacklevel=2,
     )

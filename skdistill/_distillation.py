@@ -292,8 +292,8 @@ class DistillationClassifier(
         has not seen it. "in-sample" fits the teacher once and lets it score its own
         training rows, where it is over-confident. A frozen teacher is never refitted.
         ``mixing_weight="auto"`` and "per-class" judge students on the same folds,
-        whoever made the soft labels: where rows belong together, such as those of a
-        person, let them be in one fold.
+        whoever made the soft labels, and need at least three: where rows belong
+        together, such as those of a person, let them be in one fold.
     memory : str, joblib.Memory or None, default=None
         Cache of the soft-label stage, keyed by teacher, data and folds, so that a
         grid search fits each teacher once a fold and not once a candidate. A teacher

@@ -183,9 +183,10 @@ class SelfDistillationMixin(TeacherStageMixin):
             )
         if most == 0:
             warnings.warn(
-                f"teacher='self' cannot teach {len(codes)} rows: it needs three folds, "
-                "and two classes outside any two of them. The student learns from the "
-                "labels alone.",
+                f"teacher='self' cannot teach {len(codes)} rows in {len(folds)} folds "
+                "of cv: it needs three folds, and two classes outside any two of them. "
+                "The student learns from the labels alone. Pass more rows, or a cv of "
+                "more folds.",
                 UserWarning,
                 stacklevel=2,
             )

@@ -594,7 +594,7 @@ def test_two_rows_are_no_fault_of_a_teacher_that_is_not_cross_fitted(how):
     params = {"soft_labels": [[0.8, 0.2], [0.2, 0.8]]} if how == "given" else {}
     cv = "in-sample" if how == "in-sample" else None
     model = DistillationClassifier(teacher, LinearStudent(), cv=cv)
-    with pytest.warns(UserWarning, match="cannot choose by 2 rows"):
+    with pytest.warns(UserWarning, match="cannot choose by 2 rows in 0 folds"):
         model.fit(X, y, **params)
     assert model.mixing_weight_ == 0
 
@@ -637,7 +637,8 @@ def test_too_few_rows_to_choose():
     X = np.arange(8.0)[:, None]
     y = np.array([0, 0, 0, 0, 0, 0, 1, 1])
     classifier = DistillationClassifier(GaussianNB(), LinearStudent(), cv=2)
-    with pytest.warns(UserWarning, match="cannot choose by 8 rows"):
+    message = r"cannot choose by 8 rows in 2 folds of cv: .* a cv of more"
+    with pytest.warns(UserWarning, match=message):
         classifier.fit(X, y)
     assert classifier.mixing_weight_ == 0
     assert list(classifier.candidates_["source"]) == ["labels"]

@@ -451,6 +451,8 @@ def test_too_few_rows_to_choose():
     distilled = DistillationClassifier(
         GaussianNB(), LinearStudent(), mixing_weight="per-class", cv=2
     )
-    with pytest.warns(UserWarning, match="'per-class' cannot choose by 8 rows"):
+    with pytest.warns(
+        UserWarning, match="'per-class' cannot choose by 8 rows in 2 folds of cv"
+    ):
         distilled.fit(X, y)
     assert_array_equal(distilled.mixing_weight_, [0, 0])

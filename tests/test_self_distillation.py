@@ -359,7 +359,9 @@ def test_callbacks_see_generations_and_the_student():
 def test_too_few_rows_are_warned_of():
     X, y = noisy_labels(40)
     model = DistillationClassifier("self", LinearStudent(), cv=2)
-    with pytest.warns(UserWarning, match="teacher='self' cannot teach 40 rows"):
+    with pytest.warns(
+        UserWarning, match="teacher='self' cannot teach 40 rows in 2 folds of cv"
+    ):
         model.fit(X, y)
     assert model.n_generations_ == 0
 
