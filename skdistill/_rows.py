@@ -1,4 +1,4 @@
-"""Putting rows together, whatever kind of table they are in."""
+"""Rows put together and copied, whatever kind of table they are in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from sklearn.frozen import FrozenEstimator
 
 from skdistill._typing import InputLike
 
@@ -50,6 +51,43 @@ def concatenate_rows(first: InputLike, second: InputLike) -> InputLike:
             raise _no_numbers("X", error) from error
     joined: Any = np.concatenate([first, second])
     return joined
+
+
+def unshared(X: InputLike, estimator: Any) -> InputLike:
+    """Return rows for an estimator: a copy, if it is told to work in place.
+
+    Steps with ``copy=False`` leave their results in X, which others learn from, too.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Rows.
+    estimator : estimator
+        Gets them.
+
+    Returns
+    -------
+    array-like of shape (n_samples, ...)
+        The rows, of the same kind.
+    """
+    return X.copy() if hasattr(X, "copy") and _works_in_place(estimator) else X
+
+
+def _works_in_place(estimator: Any) -> bool:
+    """Whether an estimator, or one within, has its parameter copy or copy_X off."""
+    if not hasattr(estimator, "get_params"):
+        return False
+    params = estimator.get_params(deep=True)
+    if any(
+        value is False and name.split("__")[-1].lower() in ("copy", "copy_x")
+        for name, value in params.items()
+    ):
+        return True
+    # It shows no parameters of what it holds.
+    frozen = [value for value in params.values() if isinstance(value, FrozenEstimator)]
+    if isinstance(estimator, FrozenEstimator):
+        frozen.append(estimator)
+    return any(_works_in_place(one.estimator) for one in frozen)
 
 
 def _no_numbers(name: str, error: Exception) -> ValueError:

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import _num_samples, has_fit_parameter
 
+from skdistill._rows import unshared
 from skdistill._typing import Estimator, FloatArray, InputLike
 from skdistill._validation import check_proba_rows
 
@@ -221,8 +222,9 @@ def _known_classes(teacher: Estimator, name: str) -> NDArray[Any]:
 def _raw_proba(teacher: Estimator, X: InputLike, name: str) -> Any:
     """Call the teacher; turn scores into probabilities where it has no others."""
     if hasattr(teacher, "predict_proba"):
-        return teacher.predict_proba(X)
-    scores = np.asarray(teacher.decision_function(X), dtype=np.float64)
+        return teacher.predict_proba(unshared(X, teacher))
+    scores = teacher.decision_function(unshared(X, teacher))
+    scores = np.asarray(scores, dtype=np.float64)
     if not np.isfinite(scores).all():
         row = int(np.argmax(~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1)))
         raise ValueError(f"the decision_function of {name}: row {row} is not finite.")
@@ -241,7 +243,8 @@ def _check_ranks_classes(
     if not hasattr(teacher, "predict"):
         return
     highest = _known_classes(teacher, name)[scores.argmax(axis=1)]
-    if (highest != np.asarray(teacher.predict(X))).mean() > 0.5:
+    predicted = np.asarray(teacher.predict(unshared(X, teacher)))
+    if (highest != predicted).mean() > 0.5:
         raise ValueError(
             f"the decision_function of {name} does not rank the classes as its predict "
             "does: does it score pairs of classes? Use "

@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from skdistill._rows import unshared
 from skdistill._scoring import check_teacher, class_proba, is_frozen, weight_params
 from skdistill._typing import Estimator, FloatArray, InputLike
 from skdistill._validation import (
@@ -143,7 +144,8 @@ class TableTeacher(ClassifierMixin, BaseEstimator):
             named = given_table if hasattr(given_table, "columns") else X
             estimator.set_params(**self._by_position(estimator, named))
         given = weight_params(estimator, None if sample_weight is None else weight)
-        self.estimator_ = estimator.fit(self._encoder.transform(X), y, **given)
+        numbers = unshared(self._encoder.transform(X), estimator)
+        self.estimator_ = estimator.fit(numbers, y, **given)
         self.classes_ = np.unique(self.estimator_.classes_)
         return self
 
@@ -335,7 +337,7 @@ def fit_teacher(
         If the teacher cannot turn levels into numbers; the message names the columns.
     """
     try:
-        return teacher.fit(X, y, **params)
+        return teacher.fit(unshared(X, teacher), y, **params)
     except (TypeError, ValueError) as error:
         texts = refused_levels(X, error)
         if not texts:

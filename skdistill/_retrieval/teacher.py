@@ -16,6 +16,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from skdistill._retrieval.targets import check_sparse_soft_labels
+from skdistill._rows import unshared
 from skdistill._scoring import is_frozen
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
@@ -128,7 +129,7 @@ def _fit(teacher: Estimator, rows: Labelled, train: IntArray | None) -> Estimato
     X, y = rows.X, rows.y
     if train is not None:
         X, y = _safe_indexing(X, train), y[train]
-    return clone(teacher).fit(X, y)
+    return clone(teacher).fit(unshared(X, teacher), y)
 
 
 def score(
@@ -163,7 +164,7 @@ def score(
     name = type(teacher).__name__
     if hasattr(teacher, "predict_topk"):
         n_known = len(getattr(teacher, "classes_", classes))
-        labels, scores = teacher.predict_topk(X, min(top_k, n_known))
+        labels, scores = teacher.predict_topk(unshared(X, teacher), min(top_k, n_known))
         return _from_top_k(np.asarray(labels), np.asarray(scores), classes, name)
     if not hasattr(teacher, "predict_proba"):
         raise TypeError(
@@ -174,7 +175,8 @@ def score(
     for start in range(0, _num_samples(X), SCORED_ROWS):
         chunk = _safe_indexing(X, slice(start, start + SCORED_ROWS))
         known = getattr(teacher, "classes_", None)
-        proba = _one_matrix(teacher.predict_proba(chunk), known, name)
+        proba = teacher.predict_proba(unshared(chunk, teacher))
+        proba = _one_matrix(proba, known, name)
         proba = _in_columns(proba, known, classes, name)
         shape = (_num_samples(chunk), len(classes))
         parts.append(check_sparse_soft_labels(proba, shape, top_k))

@@ -18,6 +18,7 @@ from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
+from skdistill._rows import unshared
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent
 from skdistill.students._class_weight import class_weights, weigh_terms
@@ -161,6 +162,10 @@ class EstimatorStudent(BaseStudent):
     def _fitted(self, problem: Problem) -> Estimator:
         """Return a fitted clone of the estimator."""
         estimator = clone(self.estimator)
+        X = unshared(problem.X, estimator)
+        # Asked once: single rows are predicted in little more time than it takes.
+        self._in_place = X is not problem.X
+        problem = replace(problem, X=X)
         if isinstance(estimator, Pipeline):
             return _fit_pipeline(estimator, problem, self.min_proba)
         if isinstance(estimator, BaseStudent):
@@ -183,6 +188,8 @@ class EstimatorStudent(BaseStudent):
             Probabilities, columns in the order of ``classes_``; rows sum to 1.
         """
         check_is_fitted(self)
+        if self._in_place:
+            X = unshared(X, self.estimator_)
         if is_regressor(self.estimator_):
             return _regressed_proba(self.estimator_.predict(X), len(self.classes_))
         given = self.estimator_.predict_proba(X)
@@ -211,6 +218,8 @@ class EstimatorStudent(BaseStudent):
         check_is_fitted(self)
         if isinstance(_last_step(self.estimator_), BaseStudent):
             # Its own logits: probabilities of 0 and 1 would hide the order of rows.
+            if self._in_place:
+                X = unshared(X, self.estimator_)
             scores: FloatArray = self.estimator_.decision_function(X)
             if scores.ndim == 2:
                 return scores
