@@ -137,12 +137,16 @@ def train(
     ValueError
         If the loss of a member stops being finite.
     """
+    import torch
+
     n_members = stack.n_members
     watch = _Watch(n_members, settings, validated=data.validation_rows is not None)
     device = stack.parameters()[0].device
     with (
         torch_threads(N_THREADS),
         fast_products(device.type),
+        # Each student says by itself what its products are taken in.
+        torch.autocast(device.type, enabled=False),
         _shard_worker(stack, data, settings) as pool,
     ):
         if optimizer is None:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.datasets import make_classification
 from torch import nn
 
-from skdistill import DistillationRanker, _device, _stack
+from skdistill import DistillationRanker, DistillationRetriever, _device, _stack
 from skdistill._device import (
     fast_products,
     fits_on,
@@ -297,6 +297,16 @@ def test_students_are_trained_in_inference_mode_too(student, monkeypatch):
         found = student.fit(X, y).predict_proba(X)
     assert_array_equal(found, expected)
     assert_array_equal(student.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("student", [*STUDENTS, DistillationRetriever(dim=4)])
+def test_students_are_trained_in_their_own_type_under_autocast(student):
+    X, y = data()
+    student = clone(student).set_params(max_iter=2, random_state=0)
+    expected = clone(student).fit(X, y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        student.fit(X, y)
+    assert_array_equal(student.predict_proba(X), expected.predict_proba(X))
 
 
 def fitted_on(student, device):
