@@ -801,6 +801,14 @@ def test_what_is_no_checkpoint_is_refused(data, tmp_path, write):
         clone(SMALL).set_params(checkpoint=path).fit(*data)
 
 
+def test_a_checkpoint_in_a_folder_that_is_not_there_is_refused_at_once(data, tmp_path):
+    recorder = Recorder()
+    retriever = clone(SMALL).set_params(checkpoint=tmp_path / "none" / "training.npz")
+    with pytest.raises(ValueError, match="in a folder that does not exist"):
+        retriever.set_callbacks(recorder).fit(*data)
+    assert recorder.ended == 0
+
+
 class BrokenOff(Exception):
     pass
 

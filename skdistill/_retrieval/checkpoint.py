@@ -53,9 +53,16 @@ class Checkpoint:
         Raises
         ------
         ValueError
-            If the file belongs to other parameters or data, or is no checkpoint.
+            If the file belongs to other parameters or data, or is no checkpoint, or
+            its folder is not there.
         """
         if not self.path.exists():
+            # Told before the training, not by the first state that cannot be saved.
+            if not self.path.absolute().parent.is_dir():
+                raise ValueError(
+                    f"checkpoint={str(self.path)!r} is to be in a folder that does not "
+                    "exist."
+                )
             return None
         try:
             # An array alone is no archive to enter, which is the TypeError.
