@@ -260,9 +260,16 @@ def seeded_torch_rng(seed: int, device: str) -> Iterator[None]:
     with torch_rng_lock, torch.random.fork_rng(devices=cuda):
         # torch.manual_seed would seed all devices, and only these are put back.
         torch.default_generator.manual_seed(seed)
+        if device.startswith("mps"):
+            # `fork_rng` cannot: this device has no number.
+            before = torch.mps.get_rng_state()
+            torch.mps.manual_seed(seed)
+            try:
+                yield
+            finally:
+                torch.mps.set_rng_state(before)
+            return
         if cuda:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
-        elif device.startswith("mps"):
-            torch.mps.manual_seed(seed)
         yield

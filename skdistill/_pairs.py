@@ -160,7 +160,7 @@ class AllPairsBatch:
         """
         import torch
 
-        scores = (logits[0, :, 1] - logits[0, :, 0]).double().cpu().numpy()
+        scores = (logits[0, :, 1] - logits[0, :, 0]).cpu().double().numpy()
         value, slope = self.risk.value_and_slope(
             scores, self.positive.numpy(), self.negative.numpy()
         )

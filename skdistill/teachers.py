@@ -204,7 +204,8 @@ class ModuleTeacher(ClassifierMixin, BaseEstimator):
                 f"module must return an array of shape (batch_size, n_classes) = "
                 f"{expected} for {len(batch)} rows, got {shape or type(output)}."
             )
-        scores: FloatArray = output.double().cpu().numpy()
+        # In this order: Apple's GPUs have no float64.
+        scores: FloatArray = output.cpu().double().numpy()
         return scores
 
     def predict(self, X: InputLike) -> NDArray[Any]:

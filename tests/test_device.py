@@ -239,6 +239,16 @@ def test_a_seeded_block_leaves_other_devices_alone(monkeypatch):
     assert not seeded
 
 
+def test_a_seeded_block_puts_the_generator_of_an_apple_gpu_back(monkeypatch):
+    states = ["the user's"]
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: states[-1])
+    monkeypatch.setattr(torch.mps, "manual_seed", states.append)
+    monkeypatch.setattr(torch.mps, "set_rng_state", states.append)
+    with pytest.raises(KeyboardInterrupt), seeded_torch_rng(3, "mps"):
+        raise KeyboardInterrupt
+    assert states == ["the user's", 3, "the user's"]
+
+
 def perceptron(n_features, n_classes):
     return nn.Sequential(nn.Linear(n_features, 8), nn.Tanh(), nn.Linear(8, n_classes))
 

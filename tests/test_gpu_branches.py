@@ -6,12 +6,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from gpu_stand_in import Gpu, put_in
+from gpu_stand_in import Gpu, OnGpu, put_in
 from numpy.testing import assert_allclose
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from test_retrieval import SMALL
 from test_steps import make_search, needs_cuda
+from torch.utils._pytree import tree_leaves
 
 from skdistill import DistillationRanker, _device
 from skdistill._device import side_stream
@@ -20,13 +22,14 @@ from skdistill._steps import capture
 from skdistill.datasets import make_retrieval
 from skdistill.metrics import precision_at_k
 from skdistill.students import MLPStudent, _mlp
+from skdistill.teachers import ModuleTeacher
 
 DEVICE = "cuda:0"
 
 
 @pytest.fixture
-def stand_in(monkeypatch):
-    gpu = Gpu()
+def stand_in(request, monkeypatch):
+    gpu = getattr(request, "param", Gpu)()
     put_in(gpu, monkeypatch)
     # Threads have modes of their own.
     pool = partial(_mlp.ThreadPoolExecutor, initializer=gpu.__enter__)
@@ -162,6 +165,32 @@ def test_streamed_students(params, stand_in, monkeypatch):
     assert len(stand_in.copied) > 8
     # Memory is not given back while a step still reads it.
     assert stand_in.copied == stand_in.recorded
+
+
+class WithoutFloat64(Gpu):
+    """As Apple's GPUs are."""
+
+    def do(self, function, args, kwargs):
+        result = super().do(function, args, kwargs)
+        on_gpu = [x for x in tree_leaves(result) if isinstance(x, OnGpu)]
+        assert not any(x.dtype == torch.float64 for x in on_gpu)
+        return result
+
+
+@pytest.mark.parametrize("stand_in", [WithoutFloat64], indirect=True)
+def test_float64_is_not_asked_of_the_gpu(stand_in):
+    X, y = table()
+    student = new_student(DEVICE, dtype="float32")
+    ranker = DistillationRanker(student=student, mixing_weight=0.0)
+    scores = X[:, :3].astype(np.float32)
+    teacher = ModuleTeacher(torch.nn.Identity(), classes=[0, 1, 2], device=DEVICE)
+    retriever = clone(SMALL).set_params(n_negatives=20, max_iter=1, device=DEVICE)
+    with stand_in:
+        student.fit(X, y)
+        ranker.fit(X, y > 0)
+        retriever.fit(*make_retrieval(150, 60, 30, random_state=0)[:2])
+        proba = teacher.predict_proba(scores)
+    assert_allclose(proba, softmax(scores, axis=1), rtol=1e-6)
 
 
 def test_products_in_bfloat16(gpu):
