@@ -407,7 +407,10 @@ def _encode(
             f"{columns!r}{' from the values of y_true' if labels is None else ''}."
         )
     order = np.argsort(columns)
-    position = np.searchsorted(columns[order], y).clip(max=n_classes - 1)
+    try:
+        position = np.searchsorted(columns[order], y).clip(max=n_classes - 1)
+    except TypeError:  # texts beside numbers: none is the other
+        position = np.zeros(len(y), dtype=np.intp)
     unknown = columns[order][position] != y
     if unknown.any():
         raise ValueError(

@@ -310,6 +310,12 @@ def test_labels_must_fit_the_columns(score):
         score(np.full((3, 4), 0.25), HALF)
 
 
+def test_labels_of_another_type_than_y_true_are_told_of():
+    y = np.array(["a", "b"], dtype=object)
+    with pytest.raises(ValueError, match=r"^y_true holds values .*labels: .*'a', 'b'"):
+        brier_score(y, np.full((2, 2), 0.5), labels=[0, 1])
+
+
 @pytest.mark.parametrize("n_bins", [0, -1, 2.5, None])
 def test_n_bins_must_be_a_positive_integer(n_bins):
     with pytest.raises(ValueError, match=r"^n_bins=.* must be an integer"):

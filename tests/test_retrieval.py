@@ -617,9 +617,9 @@ def test_scores_of_all_labels_have_to_fit(data):
     assert retriever.predict_topk(X, 2)[0].shape == (300, 2)
 
 
-@pytest.mark.parametrize("k", [0, 41])
+@pytest.mark.parametrize("k", [0, 41, 2.0, None])
 def test_k_is_a_number_of_labels(data, k):
-    with pytest.raises(ValueError, match=f"k={k} must be between 1 and 40"):
+    with pytest.raises(ValueError, match=f"k={k} must be an integer between 1 and 40"):
         clone(SMALL).fit(*data).predict_topk(data[0], k)
 
 

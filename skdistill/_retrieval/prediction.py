@@ -72,13 +72,14 @@ class RetrievalPrediction:
         Raises
         ------
         ValueError
-            If `k` is not among the numbers of labels.
+            If `k` is no integer between 1 and the number of labels.
         """
         X = self._checked(X)
         n_labels = len(self.classes_)
-        if not 1 <= k <= n_labels:
+        if not isinstance(k, (int, np.integer)) or not 1 <= k <= n_labels:
             raise ValueError(
-                f"k={k} must be between 1 and {n_labels}, the number of labels."
+                f"k={k!r} must be an integer between 1 and {n_labels}, the number of "
+                "labels."
             )
         labels = np.empty((X.shape[0], k), dtype=np.int64)
         scores = np.empty((X.shape[0], k))
