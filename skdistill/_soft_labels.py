@@ -382,9 +382,19 @@ def _identity(teacher: Estimator) -> Any:
         return members, teacher.weights_
     if isinstance(teacher, ModuleTeacher):
         state = teacher.module.state_dict().items()
-        numbers = {name: value.cpu().numpy() for name, value in state}
+        numbers = {name: _bytes_of(value) for name, value in state}
         return repr(teacher.module), numbers, list(teacher.classes_), teacher.output
     return teacher
+
+
+def _bytes_of(value: Any) -> Any:
+    """Return a tensor as bytes, also of a type that NumPy has not; others as is."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return value
+    flat = value.detach().cpu().reshape(-1)
+    return str(value.dtype), tuple(value.shape), flat.view(torch.uint8).numpy()
 
 
 def _score_frozen(

@@ -568,12 +568,20 @@ class CountedModule(nn.Linear):
         type(self).n_rows += len(x)
         return super().forward(x)
 
+    def get_extra_state(self):
+        return "no tensor"
 
-def test_equal_modules_score_once(tmp_path, three_classes, monkeypatch):
+    def set_extra_state(self, state):
+        assert state == "no tensor"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_equal_modules_score_once(dtype, tmp_path, three_classes, monkeypatch):
     """A copy from another process has other storage, and the same numbers."""
     X, y = three_classes
     monkeypatch.setattr(CountedModule, "n_rows", 0)
-    teacher = ModuleTeacher(CountedModule(4, 3), classes=[0, 1, 2], device="cpu")
+    module = CountedModule(4, 3).to(dtype)
+    teacher = ModuleTeacher(module, classes=[0, 1, 2], device="cpu")
     copy = pickle.loads(pickle.dumps(teacher))
     proba = [
         out_of_fold(each, X, y, memory=str(tmp_path))
