@@ -9,6 +9,7 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.naive_bayes import CategoricalNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 from sklearn.utils import get_tags
@@ -245,6 +246,22 @@ def test_a_teacher_that_takes_no_texts_says_what_to_do(teacher, mixing_weight, c
     message = r"columns \['text', 'category', 'mixed', 'user'.*TableTeacher\("
     with pytest.raises(ValueError, match=message):
         distilled.fit(frame, y)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [GaussianNB(), MultinomialNB(), CategoricalNB()],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_errors_of_calculations_with_categories_name_the_columns_too(estimator):
+    X = pd.DataFrame(
+        {"size": [1, 2, 3, 4] * 5, "kind": pd.Categorical(["p", "q"] * 10)}
+    )
+    y = np.arange(20) // 10
+    for teacher, student in [(estimator, LinearStudent()), (None, estimator)]:
+        distilled = DistillationClassifier(teacher, student, mixing_weight=0.5)
+        with pytest.raises(ValueError, match=r"takes numbers, but .* \['kind'\] of X"):
+            distilled.fit(X, y)
 
 
 def test_other_errors_of_a_teacher_stay_its_own():

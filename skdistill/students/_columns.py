@@ -21,6 +21,15 @@ from sklearn.utils.validation import (
 from skdistill._typing import FloatArray, InputLike, IntArray
 from skdistill._validation import check_not_empty
 
+#: What errors say of texts where numbers are expected. Estimators that do not convert
+#: categories of pandas calculate with them.
+SIGNS_OF_LEVELS = (
+    "could not convert",
+    "invalid literal for int",
+    "not supported between instances of",
+    "unsupported operand type",
+)
+
 
 def check_table(
     estimator: Any,
@@ -383,8 +392,8 @@ def refused_levels(X: InputLike, error: Exception) -> list[Any]:
     ValueError
         If a column holds dates or durations.
     """
-    told = "could not convert" in str(error) and not sp.issparse(X)
-    table = _as_table(X) if told else None
+    told = any(sign in str(error) for sign in SIGNS_OF_LEVELS)
+    table = _as_table(X) if told and not sp.issparse(X) else None
     columns = [] if table is None else columns_of(table)
     return [
         getattr(column, "name", i)
