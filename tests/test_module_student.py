@@ -2,6 +2,7 @@ import pickle
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -453,3 +454,14 @@ def test_a_module_that_cannot_be_a_student_is_an_error(module, error, message):
     X, y = data()
     with pytest.raises(error, match=message):
         ModuleStudent(module, **FAST).fit(X, y)
+
+
+def test_columns_of_texts_are_named():
+    frame = pd.DataFrame({"size": [1.0, 2.0, 3.0, 4.0], "city": list("abab")})
+    student = ModuleStudent(nn.Linear(2, 2), max_iter=1)
+    message = r"^The student ModuleStudent takes numbers, .*\['city'\].* an encoder"
+    with pytest.raises(ValueError, match=message):
+        student.fit(frame, [0, 1, 0, 1])
+    student.fit(frame.assign(city=1.0), [0, 1, 0, 1])
+    with pytest.raises(ValueError, match=message):
+        student.predict(frame)

@@ -25,6 +25,7 @@ from skdistill._validation import (
     keep_fitted_on_failure,
 )
 from skdistill.students._class_weight import class_weights
+from skdistill.students._columns import student_error
 from skdistill.students._problem import (
     Problem,
     Task,
@@ -333,9 +334,15 @@ class BaseStudent(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
         """Check inputs; here: finite numbers in a dense array."""
-        return validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32], order="C"
-        )
+        try:
+            return validate_data(
+                self, X, reset=reset, dtype=[np.float64, np.float32], order="C"
+            )
+        except (TypeError, ValueError) as error:
+            told = student_error(type(self).__name__, X, error)
+            if told is None:
+                raise
+            raise told from error
 
     def _solve(self, problem: Problem) -> None:
         raise TypeError(f"{type(self).__name__} must define _solve.")

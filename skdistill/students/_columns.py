@@ -402,6 +402,34 @@ def refused_levels(X: InputLike, error: Exception) -> list[Any]:
     ]
 
 
+def student_error(name: str, X: InputLike, error: Exception) -> ValueError | None:
+    """Return what to raise in the place of what a student raised.
+
+    Parameters
+    ----------
+    name : str
+        Of the student.
+    X : {array-like, data frame, sparse matrix}
+        What it was given.
+    error : Exception
+        What it raised.
+
+    Returns
+    -------
+    ValueError or None
+        Names the columns of texts or categories, and says what to do; None if the error
+        is of something else.
+    """
+    columns = refused_levels(X, error)
+    if not columns:
+        return None
+    return ValueError(
+        f"The student {name} takes numbers, but the columns {columns} of X hold texts "
+        f"or categories ({error}). Put an encoder before it in a Pipeline, or use an "
+        "MLPStudent or a LinearStudent, which take them."
+    )
+
+
 def is_plain(X: InputLike) -> bool:
     """Return whether an input is numbers already.
 

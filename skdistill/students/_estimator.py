@@ -22,7 +22,7 @@ from skdistill._rows import unshared
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 from skdistill.students._base import BaseStudent
 from skdistill.students._class_weight import class_weights, weigh_terms
-from skdistill.students._columns import refused_levels
+from skdistill.students._columns import student_error
 from skdistill.students._copies import keep_copies_together, params_named
 from skdistill.students._problem import Problem
 
@@ -148,15 +148,10 @@ class EstimatorStudent(BaseStudent):
         try:
             self.estimator_ = self._fitted(problem)
         except (TypeError, ValueError) as error:
-            columns = refused_levels(problem.X, error)
-            if not columns:
+            told = student_error(type(self.estimator).__name__, problem.X, error)
+            if told is None:
                 raise
-            raise ValueError(
-                f"The student {type(self.estimator).__name__} takes numbers, but the "
-                f"columns {columns} of X hold texts or categories ({error}). Put an "
-                "encoder before it in a Pipeline, or use an MLPStudent or a "
-                "LinearStudent, which take them."
-            ) from error
+            raise told from error
         self._end_callbacks(context, problem)
 
     def _fitted(self, problem: Problem) -> Estimator:
