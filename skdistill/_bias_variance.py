@@ -189,11 +189,18 @@ def brier_difference(
     >>> print(brier_difference(y, bayes_proba, distorted).high < 0)
     True
     """
-    first = loss_rows(
-        y_true, first_proba, loss="brier", labels=labels, sample_weight=sample_weight
-    )
-    second = loss_rows(
-        y_true, second_proba, loss="brier", labels=labels, sample_weight=sample_weight
+    first, second = (
+        loss_rows(
+            y_true,
+            _check_proba(proba, name),
+            loss="brier",
+            labels=labels,
+            sample_weight=sample_weight,
+        )
+        for name, proba in (
+            ("first_proba", first_proba),
+            ("second_proba", second_proba),
+        )
     )
     return mean_interval(first.values - second.values, first.weight, check_level(level))
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log1p
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import column_or_1d
 
+from skdistill._arguments import is_scalar_number, is_word
 from skdistill._pair_sums import (
     PairSums,
     exponential_sums,
@@ -318,18 +320,18 @@ def _checked_value_and_slope(
 ) -> tuple[float, FloatArray]:
     scores = _column(scores, "scores")
     targets = _in_unit_interval(soft_labels, "soft_labels")
-    check_consistent_length(scores, targets)
-    _check_number("mixing_weight", mixing_weight, 0 <= mixing_weight <= 1, "in [0, 1]")
+    _check_length(targets, "soft_labels", scores)
+    _check_number("mixing_weight", mixing_weight, lambda a: 0 <= a <= 1, "in [0, 1]")
     if mixing_weight < 1:
         if y is None:
             raise ValueError("y=None is only allowed with mixing_weight=1.")
         labels = _in_unit_interval(y, "y")
-        check_consistent_length(scores, labels)
+        _check_length(labels, "y", scores)
         targets = (1 - mixing_weight) * labels + mixing_weight * targets
     weight: FloatArray = np.ones(len(scores))
     if sample_weight is not None:
         weight = _column(sample_weight, "sample_weight")
-        check_consistent_length(scores, weight)
+        _check_length(weight, "sample_weight", scores)
         if (weight < 0).any():
             raise ValueError("sample_weight must be non-negative.")
     return risk.value_and_slope(
@@ -344,11 +346,11 @@ def _check_risk(
     known: dict[str, tuple[PairSums, float]],
 ) -> PairRisk:
     """Check what decides the loss of a pair."""
-    if surrogate not in known:
+    if not is_word(surrogate, known):
         raise ValueError(f"surrogate={surrogate!r} must be one of {sorted(known)}.")
-    _check_number("push", push, 1 <= push < np.inf, "at least 1 and finite")
+    _check_number("push", push, lambda q: 1 <= q < np.inf, "at least 1 and finite")
     if top_share is not None:
-        _check_number("top_share", top_share, 0 < top_share <= 1, "in (0, 1]")
+        _check_number("top_share", top_share, lambda s: 0 < s <= 1, "in (0, 1]")
     check_emphasis(push, top_share)
     return PairRisk(surrogate, float(push), top_share)
 
@@ -375,8 +377,10 @@ def check_emphasis(push: float, top_share: float | None) -> None:
         )
 
 
-def _check_number(name: str, value: object, allowed: bool, what: str) -> None:
-    if not (isinstance(value, Real) and allowed):
+def _check_number(
+    name: str, value: Any, allowed: Callable[[float], bool], what: str
+) -> None:
+    if not is_scalar_number(value) or not allowed(value):
         raise ValueError(f"{name}={value!r} must be a number {what}.")
 
 
@@ -389,6 +393,13 @@ def _column(values: ArrayLike, name: str) -> FloatArray:
     if not np.isfinite(column).all():
         raise ValueError(f"{name} must be finite.")
     return column
+
+
+def _check_length(column: FloatArray, name: str, scores: FloatArray) -> None:
+    if len(column) != len(scores):
+        raise ValueError(
+            f"{name} has {len(column)} rows, but scores has {len(scores)}."
+        )
 
 
 def _in_unit_interval(values: ArrayLike, name: str) -> FloatArray:

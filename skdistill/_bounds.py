@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from skdistill._arguments import is_scalar_number
 from skdistill._intervals import check_level
 from skdistill._risks import Loss, loss_rows
 from skdistill._typing import FloatArray
@@ -187,12 +188,13 @@ def _check_bound_options(
     log_covering_number: float | None,
     teacher_error: float,
 ) -> None:
-    if not 0 < loss_bound < np.inf:
+    if not is_scalar_number(loss_bound) or not 0 < loss_bound < np.inf:
         raise ValueError(f"loss_bound={loss_bound!r} must be positive and finite.")
     if not isinstance(n_hypotheses, (int, np.integer)) or n_hypotheses < 1:
         raise ValueError(f"n_hypotheses={n_hypotheses!r} must be an integer above 0.")
     if log_covering_number is not None:
-        if not 0 <= log_covering_number < np.inf:
+        number = is_scalar_number(log_covering_number)
+        if not number or not 0 <= log_covering_number < np.inf:
             raise ValueError(
                 f"log_covering_number={log_covering_number!r} must be non-negative and "
                 "finite."
@@ -202,7 +204,8 @@ def _check_bound_options(
                 "n_hypotheses and log_covering_number each describe the class of "
                 f"students: pass one; got {n_hypotheses!r} and {log_covering_number!r}."
             )
-    if not 0 <= teacher_error <= np.sqrt(2):
+    number = is_scalar_number(teacher_error)
+    if not number or not 0 <= teacher_error <= np.sqrt(2):
         raise ValueError(
             f"teacher_error={teacher_error!r} must be in [0, sqrt(2)], the distances "
             "between probabilities."
@@ -332,7 +335,7 @@ def linear_log_covering_number(
 
 def _check_linear(coef_norm: float, input_norm: float, n_classes: int) -> None:
     for name, value in (("coef_norm", coef_norm), ("input_norm", input_norm)):
-        if not 0 < value < np.inf:
+        if not is_scalar_number(value) or not 0 < value < np.inf:
             raise ValueError(f"{name}={value!r} must be positive and finite.")
     if not isinstance(n_classes, (int, np.integer)) or n_classes < 2:
         raise ValueError(f"n_classes={n_classes!r} must be an integer of at least 2.")

@@ -11,8 +11,8 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 from sklearn.utils import check_array
 
+from skdistill._arguments import is_scalar_number, naming
 from skdistill._typing import FloatArray
-from skdistill._validation import is_scalar_number
 
 
 @dataclass(frozen=True)
@@ -379,9 +379,10 @@ def corrected_resampled_interval(
     >>> print(corrected_resampled_interval([0.1, 0.2, 0.3], 0.5))
     0.200 [-0.193, 0.593]
     """
-    values: Any = check_array(
-        differences, ensure_2d=False, dtype=np.float64, input_name="differences"
-    )
+    with naming("differences"):
+        values: Any = check_array(
+            differences, ensure_2d=False, dtype=np.float64, input_name="differences"
+        )
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(
             "differences must be one number for each of two splits at least, got shape "

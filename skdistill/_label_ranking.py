@@ -48,10 +48,9 @@ def rank_labels(y_score: Any, k: int) -> IntArray:
     >>> rank_labels([[0.1, 0.7, 0.2]], 2)
     array([[1, 2]])
     """
-    if not isinstance(k, (int, np.integer)) or k < 1:
-        raise ValueError(f"k={k!r} must be an integer of at least 1.")
+    k = check_top(k)
     if sp.issparse(y_score):
-        return _rank_stored(_without_duplicates(sp.csr_array(y_score)), int(k))
+        return _rank_stored(_without_duplicates(sp.csr_array(y_score)), k)
     array = np.asarray(y_score)
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise TypeError(
@@ -66,7 +65,30 @@ def rank_labels(y_score: Any, k: int) -> IntArray:
         return _check_ranking(array[:, :k].astype(np.int64))
     if np.isnan(array).any():
         raise ValueError("y_score must not hold NaN.")
-    return _rank_dense(array, int(k))
+    return _rank_dense(array, k)
+
+
+def check_top(k: int) -> int:
+    """Check a number of labels a row.
+
+    Parameters
+    ----------
+    k : int
+        The number.
+
+    Returns
+    -------
+    int
+        It.
+
+    Raises
+    ------
+    ValueError
+        If it is no integer above 0.
+    """
+    if not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"k={k!r} must be an integer of at least 1.")
+    return int(k)
 
 
 def _without_duplicates(scores: sp.csr_array) -> sp.csr_array:

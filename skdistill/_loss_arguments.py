@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skdistill._arguments import is_word
 from skdistill._backend import Array, as_float, like, namespace
 
 
@@ -48,7 +49,7 @@ def check_trailing_shape(
 
 def reduce_rows(rows: Array, sample_weight: Array | None, reduction: str) -> Array:
     """Average the loss of each row over the last axis, or leave it."""
-    if reduction not in ("mean", "none"):
+    if not is_word(reduction, ("mean", "none")):
         raise ValueError(f"reduction={reduction!r} must be 'mean' or 'none'.")
     weight = None if sample_weight is None else as_weight(sample_weight, rows)
     if reduction == "none":

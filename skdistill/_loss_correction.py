@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skdistill._arguments import is_scalar_number
 from skdistill._backend import Array, as_float, namespace
 from skdistill._tempering import check_nonnegative_rows, check_temperature, temper
 
@@ -73,7 +74,7 @@ def corrected_soft_labels(
            [0.111, 0.889]])
     """
     temperature = check_temperature(temperature, "temperature")
-    if not 0 < min_proba <= 1:
+    if not is_scalar_number(min_proba) or not 0 < min_proba <= 1:
         raise ValueError(
             f"min_proba={min_proba!r} must be between 0 (exclusive) and 1."
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from skdistill._arguments import is_scalar_number
 from skdistill._intervals import (
     ConfidenceInterval,
     check_level,
@@ -76,14 +77,14 @@ def optimal_mixing_weight(
     [0.94, 0.59, 0.14]
     """
     _check_moments(bias, variance_labels, variance_soft)
-    if not np.isfinite(covariance):
+    if not is_scalar_number(covariance) or not np.isfinite(covariance):
         raise ValueError(f"covariance={covariance!r} must be finite.")
     if covariance**2 > variance_labels * variance_soft * (1 + 1e-9):
         raise ValueError(
             f"covariance={covariance!r} is larger than its variances allow, "
             f"{variance_labels!r} and {variance_soft!r}."
         )
-    if not n_samples > 0:
+    if not is_scalar_number(n_samples) or not n_samples > 0:
         raise ValueError(f"n_samples={n_samples!r} must be positive.")
     spread = variance_labels + variance_soft - 2 * covariance
     # Without bias the number of rows does not matter, and may be infinite.
@@ -134,13 +135,13 @@ def break_even_sample_size(
 
 
 def _check_moments(bias: float, variance_labels: float, variance_soft: float) -> None:
-    if not np.isfinite(bias):
+    if not is_scalar_number(bias) or not np.isfinite(bias):
         raise ValueError(f"bias={bias!r} must be finite.")
     for name, value in (
         ("variance_labels", variance_labels),
         ("variance_soft", variance_soft),
     ):
-        if not 0 <= value < np.inf:
+        if not is_scalar_number(value) or not 0 <= value < np.inf:
             raise ValueError(f"{name}={value!r} must be finite and not negative.")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit, logit
 
+from skdistill._arguments import is_word, naming
 from skdistill._backend import Array, namespace
 from skdistill._loss_arguments import as_logits
 from skdistill._typing import FloatArray
@@ -77,13 +78,14 @@ def recalibrate_negative_aware(
     if namespace(logits) is not np:
         logits = logits.detach().cpu().numpy()
     logits = np.asarray(as_logits(logits), dtype=np.float64)
-    total = np.broadcast_to(np.asarray(total, dtype=np.float64), len(logits))
+    with naming("total"):
+        total = np.broadcast_to(np.asarray(total, dtype=np.float64), len(logits))
     if not np.all((total > 0) & (total < logits.shape[1])):
         raise ValueError(
             f"total={total!r} must be above 0 and below {logits.shape[1]}, the number "
             "of labels."
         )
-    if anchor not in ("candidate", None):
+    if anchor is not None and not is_word(anchor, ("candidate",)):
         raise ValueError(f"anchor={anchor!r} must be 'candidate' or None.")
     centred = logits - logits.max(axis=1, keepdims=True)
     if anchor is None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from skdistill._arguments import is_scalar_number, is_word, naming
 from skdistill._backend import (
     Array,
     as_float,
@@ -140,11 +141,11 @@ def negative_log_weight(
     """
     teacher = as_float(teacher, "teacher")
     xp = namespace(teacher)
-    if kind == "sigmoid":
+    if is_word(kind, ("sigmoid",)):
         if not (np.isfinite(scale) and scale > 0):
             raise ValueError(f"scale={scale!r} must be positive and finite.")
         log_weight = -softplus(scale * teacher)
-    elif kind == "complement":
+    elif is_word(kind, ("complement",)):
         if not bool(((teacher >= 0) & (teacher <= 1)).all()):
             raise ValueError("teacher must hold probabilities, between 0 and 1.")
         with np.errstate(divide="ignore"):  # the weight 0 of a sure label is raised
@@ -242,7 +243,8 @@ def negative_aware_loss(
     soft_labels = _as_matching(soft_labels, logits, "soft_labels")
     picked = _picked(labels, logits, anchor, mixing_weight)
     if log_weight is None:
-        log_weight = negative_log_weight(soft_labels)
+        with naming("soft_labels"):
+            log_weight = negative_log_weight(soft_labels)
     log_weight = _as_log_weight(log_weight, logits, "log_weight")
     targets, anchors = soft_labels, None
     if picked is not None:
@@ -321,7 +323,7 @@ def decoupled_loss(
     """
     logits = _as_matrix(logits)
     soft_labels = _as_matching(soft_labels, logits, "soft_labels")
-    if margin not in MARGIN_LOSSES:
+    if not is_word(margin, MARGIN_LOSSES):
         raise ValueError(f"margin={margin!r} must be one of {sorted(MARGIN_LOSSES)}.")
     if not bool(((soft_labels >= 0) & (soft_labels <= 1)).all()):
         raise ValueError("soft_labels must be between 0 and 1.")
@@ -437,7 +439,7 @@ def hardest_negatives(logits: Array, is_own: Array, n_kept: int) -> Array:
     Raises
     ------
     ValueError
-        If `n_kept` is below 1.
+        If `n_kept` is no integer above 0, or shapes differ.
 
     References
     ----------
@@ -453,10 +455,15 @@ def hardest_negatives(logits: Array, is_own: Array, n_kept: int) -> Array:
     >>> hardest_negatives(logits, is_own, 1)
     array([[  0.,   0., -inf, -inf]])
     """
-    if n_kept < 1:
-        raise ValueError(f"n_kept={n_kept!r} must be at least 1.")
+    if not isinstance(n_kept, (int, np.integer)) or n_kept < 1:
+        raise ValueError(f"n_kept={n_kept!r} must be an integer of at least 1.")
     logits = _as_matrix(logits)
     xp = namespace(logits)
+    if tuple(np.shape(is_own)) != tuple(logits.shape):
+        raise ValueError(
+            f"is_own must have the shape of logits, {tuple(logits.shape)}, got "
+            f"{tuple(np.shape(is_own))}."
+        )
     n_kept = min(n_kept, logits.shape[-1])
     others = xp.where(is_own, -np.inf, logits)
     mask = xp.where(is_own, 0.0, -np.inf + xp.zeros_like(logits))
@@ -508,10 +515,12 @@ def mining_probabilities(n_negatives: int, n_drawn: int, n_kept: int) -> FloatAr
     >>> mining_probabilities(4, 2, 1).round(3)
     array([0.5  , 0.333, 0.167, 0.   ])
     """
-    if not 1 <= n_kept <= n_drawn <= n_negatives:
+    sizes = (n_kept, n_drawn, n_negatives)
+    ints = all(isinstance(size, (int, np.integer)) for size in sizes)
+    if not ints or not 1 <= n_kept <= n_drawn <= n_negatives:
         raise ValueError(
             f"n_kept={n_kept!r}, n_drawn={n_drawn!r} and n_negatives={n_negatives!r} "
-            "must be 1 <= n_kept <= n_drawn <= n_negatives."
+            "must be integers with 1 <= n_kept <= n_drawn <= n_negatives."
         )
     above = np.arange(n_negatives)[:, None]
     drawn_above = np.arange(n_kept)[None, :]
@@ -564,9 +573,9 @@ def _picked(
     labels: Array | None, logits: Array, anchor: str, mixing_weight: float
 ) -> Array | None:
     """Return the targets of the labels, None where nobody asks for them."""
-    if anchor not in ("candidate", "observed"):
+    if not is_word(anchor, ("candidate", "observed")):
         raise ValueError(f"anchor={anchor!r} must be 'candidate' or 'observed'.")
-    if not 0 <= mixing_weight <= 1:
+    if not is_scalar_number(mixing_weight) or not 0 <= mixing_weight <= 1:
         raise ValueError(
             f"mixing_weight={mixing_weight!r} must be between 0 and 1 (inclusive)."
         )

@@ -19,7 +19,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import _check_sample_weight
 
-from skdistill._label_ranking import IntArray, rank_labels
+from skdistill._arguments import is_scalar_number, is_word, naming
+from skdistill._label_ranking import IntArray, check_top, rank_labels
 from skdistill._typing import FloatArray
 
 #: A and B of Jain et al. (2016) by the data for which they were fitted.
@@ -217,14 +218,14 @@ def inverse_propensities(
     >>> inverse_propensities(y_train).round(2)
     array([1.25, 1.39])
     """
-    if preset not in PROPENSITY_PRESETS:
+    if not is_word(preset, PROPENSITY_PRESETS):
         raise ValueError(
             f"preset={preset!r} must be one of {sorted(PROPENSITY_PRESETS)}."
         )
     defaults = PROPENSITY_PRESETS[preset]
     a, b = defaults[0] if A is None else A, defaults[1] if B is None else B
     for name, value in (("A", a), ("B", b)):
-        if not 0 < value < np.inf:
+        if not is_scalar_number(value) or not 0 < value < np.inf:
             raise ValueError(f"{name}={value!r} must be positive and finite.")
     y = indicator(y_train, "y_train")
     if y.shape[0] < 3:
@@ -293,7 +294,7 @@ def psp_at_k(
     >>> psp_at_k(y_true, y_score, [1.0, 2.0, 3.0], k=1)
     0.3333333333333333
     """
-    discount = np.full(k if isinstance(k, (int, np.integer)) else 1, 1.0)
+    discount = np.ones(check_top(k))
     return _propensity_scored(
         y_true, y_score, inverse_propensity, k, discount, normalize, sample_weight
     )
@@ -461,7 +462,7 @@ def _hits(
 
 def _discount(k: int) -> FloatArray:
     """Return 1 / log2(l + 1) for the ranks l = 1, ..., k."""
-    return 1.0 / np.log2(np.arange(2, max(int(k), 1) + 2))
+    return 1.0 / np.log2(np.arange(2, check_top(k) + 2))
 
 
 def _ideal(y: sp.csr_array, discount: FloatArray) -> FloatArray:
@@ -483,7 +484,8 @@ def _propensity_scored(
 ) -> float:
     """Return the weighted sum of gains over that of the highest possible."""
     labels, hits, y = _hits(y_true, y_score, k)
-    value = np.asarray(inverse_propensity, dtype=np.float64)
+    with naming("inverse_propensity"):
+        value = np.asarray(inverse_propensity, dtype=np.float64)
     if value.shape != (y.shape[1],) or not np.all((value > 0) & (value < np.inf)):
         raise ValueError(
             f"inverse_propensity must have shape ({y.shape[1]},) and be positive and "
@@ -517,6 +519,10 @@ def _mean(values: FloatArray, sample_weight: ArrayLike | None) -> float:
 
 def _weights(sample_weight: ArrayLike | None, rows: FloatArray) -> FloatArray:
     """Return checked weights, 1 where there are none."""
-    return _check_sample_weight(
-        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-    )
+    with naming("sample_weight"):
+        weight: FloatArray = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+    if not np.isfinite(weight).all():
+        raise ValueError(f"sample_weight={sample_weight!r} must be finite.")
+    return weight

@@ -10,6 +10,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
+from skdistill._arguments import is_word
+
 #: How far above 1 a probability may be by rounding.
 _TOLERANCE = 1e-4
 
@@ -63,10 +65,10 @@ def ranked_soft_labels(
     array([[0.2, 0. , 0.9],
            [0. , 0. , 0. ]], dtype=float32)
     """
-    if scores not in ("proba", "logit"):
+    if not is_word(scores, ("proba", "logit")):
         raise ValueError(f"scores={scores!r} must be 'proba' or 'logit'.")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k={top_k!r} must be at least 1.")
+    if top_k is not None and (not isinstance(top_k, (int, np.integer)) or top_k < 1):
+        raise ValueError(f"top_k={top_k!r} must be an integer of at least 1, or None.")
     matrix = _as_csr(predictions, n_labels)
     if not np.isfinite(matrix.data).all():
         raise ValueError("predictions hold scores that are not finite.")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_array
 
+from skdistill._arguments import is_scalar_number, naming
 from skdistill._parabola import residual_mixing_weight
 from skdistill._typing import FloatArray
-from skdistill._validation import is_scalar_number
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,11 @@ def ridge_mixing_weight(
     >>> bool(xi < 0)
     True
     """
-    X = np.asarray(check_array(X, dtype=np.float64))
+    with naming("X"):
+        X = np.asarray(check_array(X, dtype=np.float64, input_name="X"))
     y = _as_columns(targets, "targets")
-    check_consistent_length(X, y)
+    if len(y) != len(X):
+        raise ValueError(f"targets has {len(y)} rows, but X has {len(X)}.")
     if not is_scalar_number(alpha) or not alpha > 0:
         raise ValueError(f"alpha={alpha!r} must be a positive number.")
     basis, share = _smoother(X, alpha, fit_intercept)
@@ -145,9 +147,10 @@ def ridge_mixing_weight(
 
 
 def _as_columns(values: ArrayLike, name: str) -> FloatArray:
-    columns: FloatArray = check_array(
-        values, dtype=np.float64, ensure_2d=False, input_name=name
-    )
+    with naming(name):
+        columns: FloatArray = check_array(
+            values, dtype=np.float64, ensure_2d=False, input_name=name
+        )
     return columns.reshape(len(columns), -1)
 
 

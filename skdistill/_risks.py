@@ -78,6 +78,7 @@ def loss_vectors(proba: ArrayLike, loss: Loss = "log_loss") -> FloatArray:
         )
         _check_same_shape(losses, "what loss returns", matrix, "proba")
         return losses
+    loss = loss if isinstance(loss, str) else repr(loss)
     if loss == "log_loss":
         return -np.log(np.maximum(matrix, eps))
     if loss == "brier":
@@ -127,6 +128,7 @@ def loss_rows(
     loss: Loss,
     labels: ArrayLike | None,
     sample_weight: ArrayLike | None,
+    name: str = "y_true",
 ) -> LossRows:
     """Check what a risk is made of.
 
@@ -142,6 +144,8 @@ def loss_rows(
         The label of each column.
     sample_weight : array-like of shape (n_samples,) or None
         Weights.
+    name : str, default="y_true"
+        What error messages call `target`.
 
     Returns
     -------
@@ -149,7 +153,7 @@ def loss_rows(
         Rows of weight 0 are left out.
     """
     losses = loss_vectors(proba, loss)
-    targets = _targets(target, losses, labels).astype(np.float64)
+    targets = _targets(target, losses, labels, name).astype(np.float64)
     weight = _check_weight(sample_weight, losses)
     kept = weight > 0
     return LossRows(targets[kept], losses[kept], weight[kept])
@@ -215,7 +219,9 @@ def empirical_risk(
             f"y must hold one label a row, got shape {np.shape(y)}. For soft labels "
             "use distilled_risk."
         )
-    rows = loss_rows(y, proba, loss=loss, labels=labels, sample_weight=sample_weight)
+    rows = loss_rows(
+        y, proba, loss=loss, labels=labels, sample_weight=sample_weight, name="y"
+    )
     return mean_interval(rows.values, rows.weight, check_level(level))
 
 
@@ -460,7 +466,7 @@ def objective_variance(
         within *= np.square(normalised_weight(soft.weight)) / size
         one_hot, gap, gap_interval = squares + within, within, positive_mean_interval
     else:
-        hard = loss_rows(y, proba, labels=labels, **options)
+        hard = loss_rows(y, proba, labels=labels, name="y", **options)
         one_hot = squared_deviations(hard.values, hard.weight) / size
         gap, gap_interval = one_hot - squares, skewed_mean_interval
     equal, level = np.ones(len(squares)), check_level(level)

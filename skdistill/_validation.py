@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -316,11 +316,6 @@ def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], IntArray]:
             f"{classes.tolist()[0]!r}."
         )
     return classes, codes
-
-
-def is_scalar_number(value: Any) -> TypeGuard[float]:
-    """Return whether a value is one number, of Python's or NumPy's."""
-    return isinstance(value, (int, float, np.number))
 
 
 def fold_positions(

@@ -12,6 +12,7 @@ from scipy.special import kl_div, xlogy
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import _check_sample_weight
 
+from skdistill._arguments import is_scalar_number, is_word, naming
 from skdistill._label_ranking import rank_labels
 from skdistill._retrieval_metrics import (
     coverage_at_k,
@@ -23,7 +24,6 @@ from skdistill._retrieval_metrics import (
     recall_at_k,
 )
 from skdistill._retrieval_scorer import retrieval_scorer
-from skdistill._validation import is_scalar_number
 
 __all__ = [
     "brier_score",
@@ -370,9 +370,9 @@ def _inner_edges(
     if not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
         raise ValueError(f"n_bins={n_bins!r} must be an integer of at least 1.")
     shares = np.arange(1, n_bins) / n_bins
-    if strategy == "uniform":
+    if is_word(strategy, ("uniform",)):
         return shares
-    if strategy != "quantile":
+    if not is_word(strategy, ("quantile",)):
         raise ValueError(f"strategy={strategy!r} must be 'uniform' or 'quantile'.")
     order = np.argsort(confidence)
     cumulated = np.cumsum(weight[order])
@@ -381,30 +381,35 @@ def _inner_edges(
 
 
 def _targets(
-    y_true: ArrayLike, proba: FloatArray, labels: ArrayLike | None
+    y_true: ArrayLike,
+    proba: FloatArray,
+    labels: ArrayLike | None,
+    name: str = "y_true",
 ) -> FloatArray:
     """Return soft labels, or one-hot rows for labels, in the shape of `proba`."""
     if np.ndim(y_true) == 2 and np.shape(y_true)[1] > 1:
-        soft_labels = _check_proba(y_true, "y_true")
-        _check_same_shape(soft_labels, "y_true", proba, "proba")
+        soft_labels = _check_proba(y_true, name)
+        _check_same_shape(soft_labels, name, proba, "proba")
         return soft_labels
-    y = column_or_1d(y_true)
+    with naming(name):
+        y = column_or_1d(y_true, input_name=name)
     if len(y) != len(proba):
-        raise ValueError(f"y_true has {len(y)} rows, but proba has {len(proba)}.")
+        raise ValueError(f"{name} has {len(y)} rows, but proba has {len(proba)}.")
     one_hot = np.zeros(proba.shape, dtype=proba.dtype)
-    one_hot[np.arange(len(y)), _encode(y, labels, proba.shape[1])] = 1.0
+    one_hot[np.arange(len(y)), _encode(y, labels, proba.shape[1], name)] = 1.0
     return one_hot
 
 
 def _encode(
-    y: NDArray[Any], labels: ArrayLike | None, n_classes: int
+    y: NDArray[Any], labels: ArrayLike | None, n_classes: int, name: str = "y_true"
 ) -> NDArray[np.signedinteger]:
     """Return the column of each label."""
-    columns = np.unique(y) if labels is None else column_or_1d(labels)
+    with naming("labels"):
+        columns = np.unique(y) if labels is None else column_or_1d(labels)
     if len(columns) != n_classes or len(np.unique(columns)) != n_classes:
         raise ValueError(
             f"labels must name each of the {n_classes} columns of proba once; got "
-            f"{columns!r}{' from the values of y_true' if labels is None else ''}."
+            f"{columns!r}{f' from the values of {name}' if labels is None else ''}."
         )
     order = np.argsort(columns)
     try:
@@ -414,7 +419,7 @@ def _encode(
     unknown = columns[order][position] != y
     if unknown.any():
         raise ValueError(
-            f"y_true holds values that are not in labels: {np.unique(y[unknown])!r}."
+            f"{name} holds values that are not in labels: {np.unique(y[unknown])!r}."
         )
     return order[position]
 
@@ -441,9 +446,10 @@ def _check_same_shape(
 
 def _check_proba(proba: ArrayLike, name: str) -> FloatArray:
     """Check a matrix whose rows are probabilities."""
-    matrix: Any = check_array(
-        proba, dtype=[np.float64, np.float32], ensure_2d=False, input_name=name
-    )
+    with naming(name):
+        matrix: Any = check_array(
+            proba, dtype=[np.float64, np.float32], ensure_2d=False, input_name=name
+        )
     if matrix.ndim != 2:
         raise ValueError(
             f"{name} must have shape (n_samples, n_classes); got {matrix.shape}."
@@ -461,9 +467,13 @@ def _check_proba(proba: ArrayLike, name: str) -> FloatArray:
 
 def _check_weight(sample_weight: ArrayLike | None, rows: NDArray[Any]) -> FloatArray:
     """Check sample weights, one for each row."""
-    return _check_sample_weight(
-        sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-    )
+    with naming("sample_weight"):
+        weight: FloatArray = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+    if not np.isfinite(weight).all():
+        raise ValueError(f"sample_weight={sample_weight!r} must be finite.")
+    return weight
 
 
 def _check_eps(eps: float | str, proba: FloatArray) -> float:

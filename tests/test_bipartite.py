@@ -309,7 +309,7 @@ def test_no_pair_is_an_error(function, proba):
     [
         ({"soft_labels": [0.5, 1.2]}, "soft_labels must be between 0 and 1"),
         ({"soft_labels": [[0.5, 0.5], [0.1, 0.9]]}, "soft_labels must hold one number"),
-        ({"soft_labels": [0.5, 0.5, 0.5]}, "inconsistent numbers of samples"),
+        ({"soft_labels": [0.5, 0.5, 0.5]}, "soft_labels has 3 rows, but scores has 2"),
         ({"scores": [0.0, np.nan]}, "scores must be finite"),
         ({"surrogate": "hinge"}, "surrogate='hinge' must be one of"),
         ({"push": 0.5}, "push=0.5 must be a number at least 1"),

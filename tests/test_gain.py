@@ -266,7 +266,7 @@ def test_errors_name_the_parameter(options, message, rows):
 def test_scores_are_checked():
     incomplete = scores([0.1, 0.2])
     del incomplete["accuracy_labels"]
-    with pytest.raises(ValueError, match="scores must have the keys"):
+    with pytest.raises(ValueError, match="scores must be a dict with the keys"):
         gain_from_scores(incomplete, n_train=80, n_test=20)
     with pytest.raises(ValueError, match="two splits"):
         gain_from_scores(scores([0.1]), n_train=80, n_test=20)

@@ -125,7 +125,7 @@ def test_where_both_students_are_one_it_does_not_matter():
         ({"alpha": 0.0}, r"alpha=0.0 must be a positive number"),
         ({"alpha": "1"}, r"alpha='1' must be a positive number"),
         ({"soft_labels": SOFT[:, :1]}, r"shape of targets, \(60, 2\), got \(60, 1\)"),
-        ({"targets": Y[:50]}, "inconsistent numbers of samples"),
+        ({"targets": Y[:50]}, "targets has 50 rows, but X has 60"),
         ({"targets": Y * np.nan}, "targets contains NaN"),
         ({"X": np.eye(60), "alpha": 1e-18}, "no more than the effective parameters"),
     ],

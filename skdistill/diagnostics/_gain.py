@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import RepeatedStratifiedKFold, check_cv
 from sklearn.utils.parallel import Parallel, delayed
 
+from skdistill._arguments import is_scalar_number, is_word
 from skdistill._distillation import DistillationClassifier
 from skdistill._folds import DEFAULT_FOLDS, Folds, check_part, of_present_rows
 from skdistill._intervals import (
@@ -24,7 +25,7 @@ from skdistill._intervals import (
 from skdistill._labelled_rows import TrainingRows
 from skdistill._scoring import class_proba
 from skdistill._typing import FloatArray, InputLike
-from skdistill._validation import fold_positions, is_scalar_number
+from skdistill._validation import fold_positions
 from skdistill.diagnostics._cross_fit import check_rows, present_rows
 from skdistill.diagnostics._render import flat, html_table, text_table, to_frame
 from skdistill.metrics import soft_log_loss
@@ -310,8 +311,9 @@ def gain_from_scores(
         if not is_scalar_number(n_rows) or not 0 < n_rows < np.inf:
             raise ValueError(f"{name}={n_rows!r} must be a number of rows above 0.")
     names = [f"{name}_{who}" for name in _CRITERIA for who in ("labels", "distilled")]
-    if set(scores) != set(names):
-        raise ValueError(f"scores must have the keys {names}, got {list(scores)}.")
+    if not isinstance(scores, Mapping) or set(scores) != set(names):
+        got = list(scores) if isinstance(scores, Mapping) else repr(scores)
+        raise ValueError(f"scores must be a dict with the keys {names}, got {got}.")
     arrays: dict[str, FloatArray] = {
         name: np.asarray(scores[name], dtype=np.float64) for name in names
     }
@@ -489,7 +491,7 @@ def distillation_gain(
 
 
 def _check_verdict_options(criterion: str, min_gain: float) -> None:
-    if criterion not in _CRITERIA:
+    if not is_word(criterion, _CRITERIA):
         raise ValueError(f"criterion={criterion!r} must be 'log_loss' or 'accuracy'.")
     number = is_scalar_number(min_gain)
     if not number or not 0 <= min_gain < np.inf:

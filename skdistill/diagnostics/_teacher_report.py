@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils._metadata_requests import _routing_enabled
 
+from skdistill._arguments import is_word
 from skdistill._calibration import fit_temperature
 from skdistill._intervals import (
     ConfidenceInterval,
@@ -223,7 +224,7 @@ def _reference(student: Any, random_state: Any) -> Estimator:
 
 
 def _check_options(rank_by: str, variance_repeats: int) -> None:
-    if rank_by not in RANKED_BY:
+    if not is_word(rank_by, RANKED_BY):
         raise ValueError(
             f"rank_by={rank_by!r} must be 'brier' or 'log_loss', proper scores: their "
             "expectation is best at the true probabilities. That of the calibration "

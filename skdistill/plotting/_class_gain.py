@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skdistill._arguments import is_word
 from skdistill._intervals import ConfidenceInterval, check_level, mean_interval
 from skdistill._scoring import class_proba
 from skdistill._typing import FloatArray, InputLike
@@ -188,7 +189,7 @@ class ClassGainDisplay:
         ValueError
             If the data, `metric` or `level` are unusable.
         """
-        if metric not in METRICS:
+        if not is_word(metric, METRICS):
             raise ValueError(f"metric={metric!r} must be one of {list(METRICS)}.")
         level = check_level(level)
         baseline, student = _check_pair(
