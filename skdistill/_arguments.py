@@ -48,6 +48,8 @@ def is_word(value: Any, words: Container[str]) -> TypeGuard[str]:
 def naming(name: str) -> Iterator[None]:
     """Put a parameter's name before errors of its conversion that do not say it.
 
+    Those of looking for rows where there are none become a ValueError.
+
     Parameters
     ----------
     name : str
@@ -65,7 +67,7 @@ def naming(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", str(error)):
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError

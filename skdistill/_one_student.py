@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _num_samples, validate_data
 
+from skdistill._arguments import naming
 from skdistill._calibration import fit_temperature
 from skdistill._labelled_rows import TrainingRows
 from skdistill._rows import concatenate_rows
@@ -117,10 +118,11 @@ class OneStudentMixin(TeacherStageMixin):
 
     def _check_added(self, X_new: InputLike, *, name: str) -> None:
         """Check that rows without labels are like those of X."""
-        check_not_empty(X_new, name=name)
+        with naming(name):
+            check_not_empty(X_new, name=name)
         try:
             validate_data(self, X_new, reset=False, skip_check_array=True)
-        except ValueError as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{name} does not fit X: {error}") from error
 
     def _warn_of_slices(self, X_unlabeled: InputLike, rows: TrainingRows) -> None:

@@ -25,6 +25,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skdistill._arguments import naming
 from skdistill._folds import Folds, make_folds
 from skdistill._labelled_rows import LabelledRows, TrainingRows
 from skdistill._scoring import (
@@ -37,7 +38,12 @@ from skdistill._scoring import (
 )
 from skdistill._table_teacher import TableTeacher, fit_teacher
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
-from skdistill._validation import check_labels, check_weights, encode_labels
+from skdistill._validation import (
+    check_labels,
+    check_not_empty,
+    check_weights,
+    encode_labels,
+)
 from skdistill.teachers import EnsembleTeacher, ModuleTeacher
 
 
@@ -116,8 +122,10 @@ class TeacherStageMixin:
 
     def _check_rows(self, X: InputLike, y: Any, sample_weight: Any) -> TrainingRows:
         """Check inputs, labels and weights."""
-        validate_data(self, X, reset=True, skip_check_array=True)
-        (X,) = indexable(X)
+        with naming("X"):
+            check_not_empty(X)
+            validate_data(self, X, reset=True, skip_check_array=True)
+            (X,) = indexable(X)
         y = check_labels(y, X)
         classes, codes = encode_labels(y)
         weight = None

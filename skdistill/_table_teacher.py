@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from skdistill._arguments import naming
 from skdistill._rows import unshared
 from skdistill._scoring import check_teacher, class_proba, is_frozen, weight_params
 from skdistill._typing import Estimator, FloatArray, InputLike
@@ -152,7 +153,8 @@ class TableTeacher(ClassifierMixin, BaseEstimator):
     def _new_estimator(self) -> Estimator:
         if self.estimator is None:
             return HistGradientBoostingClassifier(random_state=self.random_state)
-        check_teacher(self.estimator)
+        with naming("estimator"):
+            check_teacher(self.estimator)
         if is_frozen(self.estimator):
             raise TypeError(
                 "estimator of TableTeacher must not be frozen: it was not fitted to "

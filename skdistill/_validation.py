@@ -17,6 +17,7 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
+from skdistill._arguments import naming
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
 
 #: Largest deviation of a row's sum from 1 that counts as rounding.
@@ -338,9 +339,19 @@ def fold_positions(
     Raises
     ------
     ValueError
-        If a fold has other rows.
+        If a fold is no pair, or has other rows.
     """
-    return [(_positions(train, rows), _positions(test, rows)) for train, test in folds]
+    pairs = []
+    for fold in folds:
+        try:
+            train, test = fold
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "cv must give pairs of training and test rows, got a fold that is "
+                f"{fold!r}."
+            ) from error
+        pairs.append((_positions(train, rows), _positions(test, rows)))
+    return pairs
 
 
 def _positions(part: Any, rows: IntArray) -> IntArray:
@@ -384,13 +395,14 @@ def check_weights(sample_weight: Any, X: InputLike, codes: IntArray) -> FloatArr
     # Only the number of rows matters; X may be text, which scikit-learn's check,
     # reading the dtype of X, does not take.
     rows = np.empty((_num_samples(X), 1))
-    weights = _check_sample_weight(
-        sample_weight,
-        rows,
-        dtype=np.float64,
-        ensure_non_negative=True,
-        allow_all_zero_weights=True,
-    )
+    with naming("sample_weight"):
+        weights: FloatArray = _check_sample_weight(
+            sample_weight,
+            rows,
+            dtype=np.float64,
+            ensure_non_negative=True,
+            allow_all_zero_weights=True,
+        )
     if not weights.any():
         raise ValueError(
             "sample_weight must hold a weight above zero, but all are zero."

@@ -31,6 +31,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skdistill._arguments import naming
 from skdistill._device import resolve_device
 from skdistill._mixture import fit_mixture_weights
 from skdistill._retrieval_predictions import average_soft_labels, ranked_soft_labels
@@ -417,7 +418,8 @@ class EnsembleTeacher(ClassifierMixin, BaseEstimator):
         n_teachers = len(self.teachers)
         if self.weights is None or self._learns_weights():
             return np.full(n_teachers, 1.0 / n_teachers)
-        weights = np.asarray(self.weights, dtype=np.float64)
+        with naming("weights"):
+            weights = np.asarray(self.weights, dtype=np.float64)
         fits = weights.shape == (n_teachers,)
         if not fits or not np.isfinite(weights).all() or (weights < 0).any():
             raise ValueError(

@@ -27,6 +27,7 @@ from skdistill.students import (
     MLPStudent,
     ModuleStudent,
 )
+from skdistill.teachers import EnsembleTeacher, TableTeacher
 
 
 @pytest.fixture
@@ -502,6 +503,9 @@ def test_soft_labels_may_be_a_masked_array_without_a_mask(three_classes):
         (np.r_[-1, np.ones(119)], r"(?i)negative values in data passed to `sample_wei"),
         (np.r_[np.nan, np.ones(119)], r"(?i)sample_weight contains NaN"),
         (np.ones(100), r"(?i)sample_weight.shape == \(100,\), expected \(120,\)"),
+        (["heavy"] * 120, r"^sample_weight: could not convert string to float"),
+        ([], r"^sample_weight: Found array with 0 sample"),
+        (np.ones((120, 2)), r"^sample_weight: Sample weights must be 1D"),
     ],
 )
 def test_weights_are_checked(weight, message, refused):
@@ -534,10 +538,44 @@ def test_weights_must_leave_two_classes(refused, three_classes):
         (np.ones((6, 2)), [0, 1] * 2, r"inconsistent numbers of samples: \[6, 4\]"),
         (np.ones((6, 2)), [0.5, 1.5, 2.5, 0, 1, 2], r"Unknown label type: continuous"),
         (np.ones((6, 2)), [0, 1, np.nan] * 2, r"Input y contains NaN"),
+        ([], [], r"^X has 0 sample"),
+        ({"a": 1}, [0], r"^X: "),
     ],
 )
 def test_data_are_checked(X, y, message, refused):
     refused(ValueError, message, X=X, y=y)
+
+
+@pytest.mark.parametrize("X", [5, object(), 1.5])
+def test_what_has_no_rows_is_named(X, three_classes, refused):
+    _, y = three_classes
+    refused(TypeError, r"^X: ", X=X)
+    refused(TypeError, r"^X_unlabeled: Expected sequence", X_unlabeled=X)
+    refused(ValueError, r"^X_unlabeled does not fit X: ", X_unlabeled={"a": 1})
+    with pytest.raises(TypeError, match=r"^X: "):
+        EstimatorStudent(GaussianNB()).fit(X, y)
+
+
+@pytest.mark.parametrize("folds", [[0.5, 1.5], {"a": 1}, [([0], [1], [2])]])
+def test_folds_that_are_no_pairs_are_named(folds, refused):
+    refused(
+        ValueError,
+        r"^cv must give pairs of training and test rows",
+        params={"cv": folds},
+    )
+
+
+@pytest.mark.parametrize("weights", [{"a": 1}, ["x", 1.0]])
+def test_weights_of_teachers_that_are_no_numbers_are_named(weights, three_classes):
+    with pytest.raises((TypeError, ValueError), match=r"^weights: "):
+        EnsembleTeacher([GaussianNB(), GaussianNB()], weights=weights).fit(
+            *three_classes
+        )
+
+
+def test_the_estimator_of_a_table_teacher_is_named(three_classes):
+    with pytest.raises(TypeError, match=r"^estimator: teacher must be a classifier"):
+        TableTeacher(5).fit(*three_classes)
 
 
 def test_missing_values_are_refused_where_the_student_takes_none(refused):

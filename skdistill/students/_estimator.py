@@ -18,8 +18,10 @@ from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
+from skdistill._arguments import naming
 from skdistill._rows import unshared
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
+from skdistill._validation import check_not_empty
 from skdistill.students._base import BaseStudent
 from skdistill.students._class_weight import class_weights, weigh_terms
 from skdistill.students._columns import student_error
@@ -135,8 +137,10 @@ class EstimatorStudent(BaseStudent):
 
     def _check_X(self, X: InputLike, *, reset: bool) -> InputLike:
         # The estimator checks and converts X itself, as it needs it.
-        validate_data(self, X, reset=reset, skip_check_array=True)
-        (X,) = indexable(X)
+        with naming("X"):
+            check_not_empty(X)
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            (X,) = indexable(X)
         return X
 
     def _takes_pairs(self) -> bool:
