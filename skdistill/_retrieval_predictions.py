@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from skdistill._arguments import is_word
+from skdistill._arguments import is_word, naming
 
 #: How far above 1 a probability may be by rounding.
 _TOLERANCE = 1e-4
@@ -124,21 +124,28 @@ def average_soft_labels(
     >>> average_soft_labels([one, other]).toarray().round(2)
     array([[0.6, 0.1]], dtype=float32)
     """
-    if len(soft_labels) == 0:
-        raise ValueError("soft_labels must hold one matrix or more.")
-    shapes = {matrix.shape for matrix in soft_labels}
+    with naming("soft_labels"):
+        matrices = list(soft_labels)
+    if not matrices or any(np.ndim(matrix) != 2 for matrix in matrices):
+        raise ValueError(
+            "soft_labels must hold one matrix or more, of shape (n_samples, n_labels)."
+        )
+    shapes = {matrix.shape for matrix in matrices}
     if len(shapes) > 1:
         raise ValueError(f"soft_labels have different shapes: {sorted(shapes)}.")
-    share = np.ones(len(soft_labels)) if weights is None else np.asarray(weights, float)
-    if share.shape != (len(soft_labels),) or not (
+    share = np.ones(len(matrices))
+    if weights is not None:
+        with naming("weights"):
+            share = np.asarray(weights, dtype=float)
+    if share.shape != (len(matrices),) or not (
         share.min() >= 0 and 0 < share.sum() < np.inf
     ):
         raise ValueError(
-            f"weights={weights!r} must be {len(soft_labels)} finite numbers, not "
+            f"weights={weights!r} must be {len(matrices)} finite numbers, not "
             "negative and not all 0."
         )
-    total = sp.csr_matrix(soft_labels[0].shape, dtype=np.float64)
-    for matrix, weight in zip(soft_labels, share / share.sum(), strict=True):
+    total = sp.csr_matrix(matrices[0].shape, dtype=np.float64)
+    for matrix, weight in zip(matrices, share / share.sum(), strict=True):
         total = total + sp.csr_matrix(matrix) * weight
     return sp.csr_matrix(total, dtype=np.float32)
 
@@ -156,6 +163,8 @@ def _as_csr(predictions: Any, n_labels: int | None) -> sp.csr_matrix:
         return matrix
     if n_labels is None:
         raise ValueError("n_labels=None is only allowed where predictions are CSR.")
+    if not isinstance(n_labels, (int, np.integer)) or n_labels < 1:
+        raise ValueError(f"n_labels={n_labels!r} must be an integer of at least 1.")
     if isinstance(predictions, tuple):
         labels, values = (np.asarray(part) for part in predictions)
         numbers = labels.dtype.kind in "iu" or not labels.size
@@ -169,10 +178,11 @@ def _as_csr(predictions: Any, n_labels: int | None) -> sp.csr_matrix:
         counts = given.sum(axis=1)
         columns, data = labels[given], values[given].astype(np.float64)
     else:
-        counts = np.array([len(row) for row in predictions], dtype=np.int64)
-        pairs = [pair for row in predictions for pair in row]
-        columns = np.array([label for label, _ in pairs], dtype=np.int64)
-        data = np.array([score for _, score in pairs], dtype=np.float64)
+        with naming("predictions"):
+            counts = np.array([len(row) for row in predictions], dtype=np.int64)
+            pairs = [pair for row in predictions for pair in row]
+            columns = np.array([label for label, _ in pairs], dtype=np.int64)
+            data = np.array([score for _, score in pairs], dtype=np.float64)
     wrong = (columns < 0) | (columns >= n_labels)
     if wrong.any():
         raise ValueError(

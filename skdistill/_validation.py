@@ -342,7 +342,9 @@ def fold_positions(
         If a fold is no pair, or has other rows.
     """
     pairs = []
-    for fold in folds:
+    with naming("cv"):
+        found = list(folds)
+    for fold in found:
         try:
             train, test = fold
         except (TypeError, ValueError) as error:

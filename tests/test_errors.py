@@ -20,7 +20,11 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from stubs import BrokenTeacher, LabelTeacher, LoggedTeacher, n_fits
 from torch import nn
 
-from skdistill import DistillationClassifier, SoftLabelTransformer
+from skdistill import (
+    DistillationClassifier,
+    DistillationClassifierCV,
+    SoftLabelTransformer,
+)
 from skdistill.students import (
     EstimatorStudent,
     LinearStudent,
@@ -563,6 +567,13 @@ def test_folds_that_are_no_pairs_are_named(folds, refused):
         r"^cv must give pairs of training and test rows",
         params={"cv": folds},
     )
+
+
+@pytest.mark.parametrize("folds", [[0.5, 1.5], {"a": 1}, [([0], [1], [2])]])
+def test_folds_of_a_search_that_are_no_pairs_are_named(folds, three_classes):
+    search = DistillationClassifierCV(GaussianNB(), LinearStudent(), cv=folds)
+    with pytest.raises((TypeError, ValueError), match=r"^cv: .* unpack"):
+        search.fit(*three_classes)
 
 
 @pytest.mark.parametrize("weights", [{"a": 1}, ["x", 1.0]])

@@ -279,10 +279,20 @@ def test_forms_of_predictions_give_the_same(predictions):
         (lambda: average_soft_labels([DENSE], weights=[0]), "must be 1 finite"),
         (lambda: average_soft_labels([DENSE], weights=[np.inf]), "must be 1 finite"),
         (lambda: average_soft_labels([DENSE] * 2, weights=[2, -1]), "not negative"),
+        (
+            lambda: average_soft_labels(DENSE),
+            r"soft_labels must .*\(n_samples, n_labels",
+        ),
+        (lambda: average_soft_labels([DENSE], weights=["a"]), "^weights: "),
+        (lambda: average_soft_labels(5), "^soft_labels: "),
+        (lambda: ranked_soft_labels(5, n_labels=3), "^predictions: "),
+        (lambda: ranked_soft_labels([[0.5]], n_labels=3), "^predictions: "),
+        (lambda: ranked_soft_labels(PAIRS, n_labels="4"), "n_labels='4' must be"),
+        (lambda: ranked_soft_labels(PAIRS, n_labels=4.0), "n_labels=4.0 must be"),
     ],
 )
 def test_errors_name_the_argument(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         call()
 
 

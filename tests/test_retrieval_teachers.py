@@ -148,3 +148,14 @@ def test_a_splitter_that_cannot_split_is_named(cv):
         student.set_params(cv=GroupKFold(2)).fit(X, Y[:, 2])
     with pytest.raises(ValueError, match="cv=None cannot split 1 rows"):
         student.set_params(cv=None).fit(X[:1], Y[:1])
+    with pytest.raises(ValueError, match=r"cv must have at least one fold, \[\] has"):
+        student.set_params(cv=[]).fit(X, Y)
+    with pytest.raises(ValueError, match=r"cv=\[5\] cannot split 20 rows"):
+        student.set_params(cv=[5]).fit(X, Y)
+
+
+@pytest.mark.parametrize("teacher", ["bad", 5, [OWN, 0.5]])
+def test_what_is_no_teacher_of_labels_is_named(teacher):
+    student = DistillationRetriever(teacher, dim=2, max_iter=1)
+    with pytest.raises(TypeError, match=r"^teacher must be an estimator .* got "):
+        student.fit(*constant_labels())

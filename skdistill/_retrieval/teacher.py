@@ -20,6 +20,7 @@ from skdistill._rows import unshared
 from skdistill._scoring import is_frozen
 from skdistill._sparse_rows import keep_largest
 from skdistill._typing import Estimator, FloatArray, InputLike, IntArray
+from skdistill._validation import fold_positions
 
 #: Folds of ``cv=None``.
 DEFAULT_FOLDS = 3
@@ -83,6 +84,11 @@ def _soft_labels(
     teacher: Estimator, rows: Labelled, cv: Any, top_k: int, seed: int
 ) -> sp.csr_matrix:
     """Return one teacher's soft labels of all rows."""
+    if not hasattr(teacher, "fit") or not hasattr(teacher, "get_params"):
+        raise TypeError(
+            "teacher must be an estimator with predict_topk or predict_proba, or a "
+            f"list of such, got {teacher!r}."
+        )
     if is_frozen(teacher):
         return score(teacher, rows.X, rows.classes, top_k)
     # An indicator has no names: what is fitted to it here calls labels by column.
@@ -109,12 +115,15 @@ def _folds(cv: Any, rows: Labelled, seed: int) -> list[tuple[IntArray, IntArray]
         if cv is None or isinstance(cv, (int, np.integer)):
             n_folds = min(DEFAULT_FOLDS if cv is None else int(cv), n_samples)
             splitter = KFold(n_folds, shuffle=True, random_state=seed % 2**32)
-        folds = list(check_cv(splitter).split(np.empty((n_samples, 1)), *y))
+        found = check_cv(splitter).split(np.empty((n_samples, 1)), *y)
+        folds = fold_positions(found, np.arange(n_samples))
     except (TypeError, ValueError) as error:
         kind = "one label each" if y else "sets of labels"
         raise ValueError(
             f"cv={cv!r} cannot split {n_samples} rows with {kind}: {error}"
         ) from error
+    if not folds:
+        raise ValueError(f"cv must have at least one fold, {cv!r} has none.")
     scored = np.bincount(np.concatenate([t for _, t in folds]), minlength=n_samples)
     if len(scored) != n_samples or not (scored == 1).all():
         raise ValueError(
