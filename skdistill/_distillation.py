@@ -31,6 +31,7 @@ from skdistill._soft_labels import (
     is_in_sample,
     set_input_tags,
 )
+from skdistill._table_teacher import TableTeacher
 from skdistill._typing import FloatArray, InputLike
 from skdistill._validation import keep_fitted_on_failure
 from skdistill.losses import corrected_soft_labels
@@ -102,11 +103,15 @@ class StudentClassifier(
     def _learn_from_copies(self) -> None:
         """Be ready, as a student, for rows that are there once for each class.
 
-        What the student stands for is spelt out, so that it, too, can be told not to
-        hold out copies of rows that it learns from.
+        What student and teacher stand for is spelt out, so that they, too, can be told
+        not to hold out copies of rows that they learn from.
         """
         if not hasattr(self.student, "get_params"):
             self.student = as_student(self.student, random_state=self.random_state)
+        if self.teacher is None:
+            self.teacher = self._resolved_teacher()
+        if isinstance(self.teacher, TableTeacher):
+            self.teacher._learn_from_copies()
 
     def _set_class_weights(self, rows: TrainingRows) -> None:
         weights = class_weights(self.class_weight, rows.classes, rows.y, rows.weight)

@@ -163,6 +163,11 @@ class TableTeacher(ClassifierMixin, BaseEstimator):
             )
         return clone(self.estimator)
 
+    def _learn_from_copies(self) -> None:
+        """Spell the classifier out, so that it can be told not to hold out rows."""
+        if self.estimator is None:
+            self.estimator = self._new_estimator()
+
     def _by_position(self, estimator: Any, X: InputLike) -> dict[str, Any]:
         """Return what boosted trees are told of columns, for an array without names."""
         estimator._validate_params()  # before any are replaced

@@ -36,6 +36,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from skdistill import DistillationClassifier, DistillationClassifierCV
 from skdistill.students import EstimatorStudent, LinearStudent, MLPStudent
+from skdistill.teachers import TableTeacher
 
 
 def data(n_classes=3, n_samples=150):
@@ -317,6 +318,26 @@ def test_the_default_student_of_a_distiller_holds_out_no_copy():
     spelt_out.fit(X, y, soft_labels=P)
     assert by_default.estimator_.student.early_stopping is False
     assert_array_equal(by_default.predict_proba(X), spelt_out.predict_proba(X))
+
+
+@pytest.mark.parametrize("teacher", [None, TableTeacher(random_state=0)])
+def test_the_default_teacher_of_a_distiller_holds_out_no_copy(teacher):
+    X, y, P = noisy_labels()
+    distiller = DistillationClassifier(
+        teacher, LinearStudent(), cv=2, mixing_weight=1.0, random_state=0
+    )
+    by_default = EstimatorStudent(distiller).fit(X, y, soft_labels=P)
+    boosting = by_default.estimator_.teacher.estimator
+    assert boosting.early_stopping is False
+    assert boosting.random_state == 0
+    assert distiller.teacher is teacher
+    if teacher is not None:
+        assert teacher.estimator is None
+    frozen = FrozenEstimator(TableTeacher().fit(X, y))
+    EstimatorStudent(clone(distiller).set_params(teacher=frozen)).fit(
+        X, y, soft_labels=P
+    )
+    assert frozen.estimator.estimator is None
 
 
 @pytest.mark.parametrize(
