@@ -166,8 +166,9 @@ def test_frequent_labels_are_drawn_more_often_and_all_can_be():
     assert seen["frequency"][0] < seen["mixed"][0] < seen["uniform"][0]
 
 
-def test_no_draws_leaves_the_labels_of_the_batch():
-    proposal = DrawnNegatives(10, 0)
+@pytest.mark.parametrize("weight", [None, np.eye(10)[4]])
+def test_no_draws_leaves_the_labels_of_the_batch(weight):
+    proposal = DrawnNegatives(10, 0, weight)
     candidates, log_inclusion = proposal.draw(
         np.array([4, 2]), np.random.default_rng(0)
     )

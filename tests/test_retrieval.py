@@ -25,6 +25,7 @@ from skdistill import DistillationRetriever
 from skdistill._retrieval import estimator
 from skdistill._retrieval.centroids import fit_residual
 from skdistill._retrieval.checkpoint import Checkpoint
+from skdistill._retrieval.proba import _fit_logistic
 from skdistill._retrieval.targets import Mixture
 from skdistill._retrieval.top_k import Query, Tables, exact_search, largest
 from skdistill.datasets import make_retrieval
@@ -606,6 +607,13 @@ def test_chances_of_several_labels_are_calibrated():
     shares = Y[:4000].mean(axis=0)
     error = np.abs(chance - proba[4000:]).mean()
     assert error < np.abs(np.asarray(shares) - proba[4000:]).mean()
+
+
+def test_logits_that_differ_by_rounding_give_no_certain_chances():
+    values = -0.7 + 1e-13 * np.arange(8)
+    slope, offset = _fit_logistic(values, np.arange(8) % 2 == 1)
+    # What float32 makes of the same logits.
+    assert_allclose(expit(slope * (values + 1e-6) + offset), 0.5, atol=0.01)
 
 
 def test_scores_of_all_labels_have_to_fit(data):

@@ -85,11 +85,13 @@ class DrawnNegatives:
 
     def _log_drawn(self, labels: IntArray) -> FloatArray:
         """Return the logarithms of the probabilities of being drawn."""
+        if self.n_draws == 0:
+            return np.full(len(labels), -np.inf)
         if self._upto is None:
             q = np.full(len(labels), 1.0 / self.n_labels)
         else:
             q = self._upto[labels] - np.where(labels > 0, self._upto[labels - 1], 0.0)
-        # With one label, or none drawn, the logarithms are infinite and rightly so.
+        # Of a label that cannot be drawn, or is always, they are infinite, and rightly.
         with np.errstate(divide="ignore"):
             return np.log(-np.expm1(self.n_draws * np.log1p(-q)))
 

@@ -22,6 +22,8 @@ CALIBRATION_LABELS = 100
 CALIBRATION_ROWS = 64
 #: Logits that are kept at once to fit a temperature.
 MAX_LOGITS = 2**24
+#: Logits that differ by less than this share say nothing: float32 is little finer.
+FLAT = 1e-5
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,9 @@ def _fit_logistic(values: FloatArray, outcomes: FloatArray) -> tuple[float, floa
     n_false = len(outcomes) - n_true
     high, low = (n_true + 1.0) / (n_true + 2.0), 1.0 / (n_false + 2.0)
     targets = np.where(outcomes, high, low)
-    centre, scale = values.mean(), max(float(values.std()), 1e-9)
+    centre, scale = float(values.mean()), float(values.std())
+    if scale < FLAT * max(1.0, abs(centre)):
+        scale = 1.0  # Not 1 / scale for a slope: it would be one of rounding noise.
     x = (values - centre) / scale
 
     def loss(parameters: FloatArray) -> tuple[float, FloatArray]:
