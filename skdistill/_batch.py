@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +16,10 @@ FEW_CLASSES = 32
 def lie_by_class(n_classes: int) -> bool:
     """Return whether logits of so many classes lie in memory class by class."""
     return n_classes < FEW_CLASSES
+
+
+#: Coefficients of the log-probabilities, and the student temperature, of each term.
+Terms: TypeAlias = "list[tuple[torch.Tensor, float | torch.Tensor]]"
 
 
 class Values(NamedTuple):
@@ -72,7 +77,7 @@ class CrossEntropyBatch(NamedTuple):
     """
 
     x: torch.Tensor
-    terms: list[tuple[torch.Tensor, float | torch.Tensor]]
+    terms: Terms
 
     def shards(self) -> tuple[CrossEntropyBatch, CrossEntropyBatch]:
         """Return two halves of the rows."""
@@ -93,6 +98,42 @@ class CrossEntropyBatch(NamedTuple):
     def loss_and_slope(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of each member and its slope in the logits."""
         return cross_entropy_and_slope(self, logits)
+
+
+class Run(NamedTuple):
+    """Batches of one size, of steps that follow each other.
+
+    Attributes
+    ----------
+    rows : LongTensor of shape (1 or G, n_steps, batch_size)
+        The rows of each step.
+    gather : callable
+        Takes such rows; returns their inputs (1 or G, n_steps, batch_size, n_features)
+        and terms, as those of `CrossEntropyBatch`, (1 or G, n_steps, batch_size,
+        n_classes).
+    """
+
+    rows: torch.Tensor
+    gather: Callable[[torch.Tensor], tuple[torch.Tensor, Terms]]
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a step."""
+        return self.rows.shape[2]
+
+    def batches(self) -> Iterator[CrossEntropyBatch]:
+        """Gather the rows of all steps, and yield the batch of each."""
+        inputs, terms = self.gather(self.rows)
+        temperatures = [temperature for _, temperature in terms]
+        factors = [factors.unbind(1) for factors, _ in terms]
+        for x, *parts in zip(inputs.unbind(1), *factors, strict=True):
+            yield CrossEntropyBatch(x, list(zip(parts, temperatures, strict=True)))
+
+    def shards(self) -> tuple[Run, Run]:
+        """Return the two halves of the rows of each step, as those of a batch are."""
+        middle = self.batch_size // 2
+        first, second = self.rows[:, :, :middle], self.rows[:, :, middle:]
+        return Run(first, self.gather), Run(second, self.gather)
 
 
 def classes_first(values: torch.Tensor) -> torch.Tensor:

@@ -16,11 +16,10 @@ import torch
 
 from skdistill._batch import Values
 from skdistill._hidden_units import activating, going_back
+from skdistill._parts import Operation
 
 #: Weights (G, in, out) and biases (G, 1, out), or their gradients.
 Parameters: TypeAlias = tuple[torch.Tensor, torch.Tensor]
-#: Something to do, with what it takes.
-Operation: TypeAlias = Callable[[], Any]
 
 
 class Layer:

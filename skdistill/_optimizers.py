@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import is_
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from skdistill._parts import Operation, Part, halves, whole
 
 if TYPE_CHECKING:
     import torch
@@ -61,32 +63,37 @@ class AdamW:
             zip(*np.broadcast_arrays(*map(np.atleast_1d, rates)), strict=True)
         )
         self._arranged_for: list[torch.Tensor | None] = []
-        self._operations: list[Callable[[], Any]] = []
+        self._operations: list[Operation] = []
 
     def step(self) -> None:
         """Move the parameters that have a gradient."""
         gradients = [p.grad for p in self.parameters]
         before = self._arranged_for
         if len(before) != len(gradients) or not all(map(is_, before, gradients)):
-            self._arrange(gradients)
+            self._arranged_for = gradients
+            self._operations = [*self.counting(), *self.moving()]
         for operation in self._operations:
             operation()
 
-    def _arrange(self, gradients: list[torch.Tensor | None]) -> None:
-        """Put what has a gradient together with what moves at the same rates."""
+    def counting(self) -> list[Operation]:
+        """Return what is to be done before each step."""
+        counted = zip(self.parameters, self.steps, strict=True)
+        return [partial(n.add_, 1) for p, n in counted if p.grad is not None]
+
+    def moving(self, part: Part = whole) -> list[Operation]:
+        """Return what moves the parameters along their present gradients, or a part."""
         import torch
 
-        self._arranged_for = gradients
-        every = zip(
-            self.parameters, gradients, self.first, self.second, self.steps, strict=True
-        )
-        moved = [state for state in every if state[1] is not None]
-        self._operations = [partial(state[-1].add_, 1) for state in moved]
+        every = zip(self.parameters, self.first, self.second, self.steps, strict=True)
         groups: dict[tuple[float, float], list[Any]] = {}
-        for *tensors, count in moved:
+        for parameter, first, second, count in every:
+            if parameter.grad is None:
+                continue
+            tensors = map(part, (parameter, parameter.grad, first, second))
             each = [tensors] if len(self.rates) == 1 else zip(*tensors, strict=True)
             for rates, row in zip(self.rates, each, strict=True):
                 groups.setdefault(rates, []).append((*row, count))
+        operations: list[Operation] = []
         for (learning_rate, weight_decay), group in groups.items():
             *states, counts = map(list, zip(*group, strict=True))
             step = partial(
@@ -102,7 +109,12 @@ class AdamW:
                 amsgrad=False,
                 maximize=False,
             )
-            self._operations.append(step)
+            operations.append(step)
+        return operations
+
+    def halves(self) -> tuple[Part, Part]:
+        """Return two parts of the parameters, each of which can be moved by itself."""
+        return halves(by_member=len(self.rates) > 1)
 
     def narrow(self, parameters: list[torch.Tensor], rows: torch.Tensor) -> None:
         """Go on with some members, whose parameters are `parameters`."""
@@ -130,12 +142,25 @@ class Average:
 
     def update(self) -> None:
         """Take the parameters after a step into account."""
+        self.count()
+        self._update(self.means, self.parameters)
+
+    def count(self) -> None:
+        """Be told of a step."""
+        self.n_steps += 1
+
+    def updating(self, part: Part) -> Operation:
+        """Return what takes a part of the parameters into account, after `count`."""
+        means, parameters = (list(map(part, x)) for x in (self.means, self.parameters))
+        return partial(self._update, means, parameters)
+
+    def _update(
+        self, means: list[torch.Tensor], parameters: list[torch.Tensor]
+    ) -> None:
         import torch
 
-        self.n_steps += 1
-        share = averaging_share(self.n_steps)
         with torch.no_grad():
-            torch._foreach_lerp_(self.means, self.parameters, share)
+            torch._foreach_lerp_(means, parameters, averaging_share(self.n_steps))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

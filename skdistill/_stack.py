@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from skdistill._batch import Batch, CrossEntropyBatch, lie_by_class, write_slope
 from skdistill._front import Front
+from skdistill._parts import Operation, Part, whole
 from skdistill._typing import FloatArray
 
 if TYPE_CHECKING:
@@ -163,7 +165,7 @@ class MLPStack:
         """Return logits (G, batch_size, n_classes) of a batch."""
         import torch
 
-        self._round()
+        self.round()
         if self.front is None:
             return self._new_pass(x.shape[1]).forward(x).rows
         parts = x.split(self.front.max_rows(len(x)), dim=1)
@@ -178,11 +180,6 @@ class MLPStack:
         from skdistill._layers import Pass
 
         return Pass(self._layers, self.activation, n_rows)
-
-    def _round(self) -> None:
-        """Bring the copy of the parameters that products are taken with up to date."""
-        if self._mixed:
-            self._rounded.copy_(self._flat)
 
     def _behind_front(
         self, front: Front, x: torch.Tensor
@@ -208,19 +205,32 @@ class MLPStack:
 
     def gradient(self, batch: Batch, pool: Executor | None) -> torch.Tensor:
         """Set the parameters' gradient; return the batch's loss (G,)."""
-        self._round()
+        self.round()
         halves = batch.shards() if self.n_shards(batch.x.shape[1]) > 1 else None
         if halves is None:
-            return self._shard_gradient(0, batch)
-        if pool is None:
-            first, second = (self._shard_gradient(i, halves[i]) for i in range(2))
-        else:
-            other = pool.submit(self._shard_gradient, 1, halves[1])
-            first, second = self._shard_gradient(0, halves[0]), other.result()
-        self._gradients[0] += self._gradients[1]
+            return self.shard_gradient(0, batch)
+        first, second = (self.shard_gradient(i, halves[i]) for i in range(2))
+        for operation in self.adding():
+            operation()
         return first + second
 
-    def _shard_gradient(self, shard: int, batch: Batch) -> torch.Tensor:
+    def adding(self, part: Part = whole) -> list[Operation]:
+        """Return what adds up the shards' gradients, or a part of them."""
+        first, second = map(part, self._gradients)
+        return [partial(first.add_, second)]
+
+    def rounding(self, part: Part = whole) -> list[Operation]:
+        """Return what brings the copy that products are taken with up to date."""
+        if not self._mixed:
+            return []
+        return [partial(part(self._rounded).copy_, part(self._flat))]
+
+    def round(self) -> None:
+        """Bring the copy of the parameters that products are taken with up to date."""
+        for operation in self.rounding():
+            operation()
+
+    def shard_gradient(self, shard: int, batch: Batch) -> torch.Tensor:
         """Back-propagate some rows into one gradient buffer; return their loss."""
         key = shard, batch.x.shape[1]
         if key not in self._passes:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from skdistill._batch import Batch, CrossEntropyBatch
 from skdistill._device import side_stream
-from skdistill._optimizers import Optimizer
+from skdistill._optimizers import Average, Optimizer
 from skdistill._stack import Stack
+from skdistill._training_set import TrainingData
 
 if TYPE_CHECKING:
     import torch
@@ -29,16 +30,46 @@ class Steps:
         Its parameters are moved.
     optimizer : Optimizer
         Moves them.
-    pool : Executor or None
+    pool : Executor or None, default=None
         A second thread for the shards of a step.
+    average : Average or None, default=None
+        Told about each step.
     """
 
     def __init__(
-        self, stack: Stack, optimizer: Optimizer, pool: Executor | None
+        self,
+        stack: Stack,
+        optimizer: Optimizer,
+        pool: Executor | None = None,
+        average: Average | None = None,
     ) -> None:
         self.stack = stack
         self.optimizer = optimizer
         self.pool = pool
+        self.average = average
+
+    def epoch(
+        self,
+        data: TrainingData,
+        batch_size: int,
+        generators: Sequence[torch.Generator],
+    ) -> torch.Tensor:
+        """Take one pass over the training rows; return the members' mean losses."""
+        # One number a member, added up on the device and read once, by the caller.
+        loss = self._no_loss()
+        for batch, share in data.epoch(batch_size, generators):
+            self._add(loss, batch, share)
+        return loss
+
+    def _no_loss(self) -> torch.Tensor:
+        parameter = self.stack.parameters()[0]
+        return parameter.new_zeros(len(self.stack.training_members))
+
+    def _add(self, loss: torch.Tensor, batch: Batch, share: float) -> None:
+        """Take a step and add its share of an epoch's loss."""
+        loss.add_(self.take(batch), alpha=share)
+        if self.average is not None:
+            self.average.update()
 
     def take(self, batch: Batch) -> torch.Tensor:
         """Take a step; return the members' losses, to be used before the next."""
@@ -60,9 +91,13 @@ class CapturedSteps(Steps):
     """
 
     def __init__(
-        self, stack: Stack, optimizer: Optimizer, pool: Executor | None
+        self,
+        stack: Stack,
+        optimizer: Optimizer,
+        pool: Executor | None = None,
+        average: Average | None = None,
     ) -> None:
-        super().__init__(stack, optimizer, pool)
+        super().__init__(stack, optimizer, pool, average)
         self._can_capture = True
         self._graphs: dict[Any, _Graph | None] = {}
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from skdistill._device import fast_products, torch_threads
 from skdistill._optimizers import AdamW, Average, Optimizer
-from skdistill._stack import Stack
+from skdistill._shared_steps import SharedSteps
+from skdistill._stack import MLPStack, Stack
 from skdistill._steps import CapturedSteps, Steps
 from skdistill._training_set import TrainingData, TrainingSet
 
@@ -154,11 +155,14 @@ def train(
                 stack.parameters(), settings.learning_rate, settings.weight_decay
             )
         average = Average(stack.parameters()) if settings.averaging else None
-        steps = _steps_on(device.type, stack, data)(stack, optimizer, pool)
+        take_steps = _steps_on(device.type, stack, data, optimizer)
+        steps = take_steps(stack, optimizer, pool, average)
         for _ in range(settings.max_iter):
             if hook is not None:
                 hook.begin()
-            loss = _epoch(stack, data, settings, generators, steps, average)
+            stack.training(True)
+            with torch.no_grad():
+                loss = _to_numpy(steps.epoch(data, settings.batch_size, generators))
             with _averaged(average):
                 validation = _validate(stack, data)
                 stack.keep(watch.update(stack.training_members, loss, validation))
@@ -176,8 +180,16 @@ def train(
     return watch.history
 
 
-def _steps_on(device: str, stack: Stack, data: TrainingData) -> type[Steps]:
-    """Return captured steps where each step does the same on tensors that stay."""
+def _steps_on(
+    device: str, stack: Stack, data: TrainingData, optimizer: Optimizer
+) -> type[Steps]:
+    """Return captured steps where each step does the same on tensors that stay.
+
+    On a CPU, steps of two threads where rows and parameters can be shared out.
+    """
+    plain = isinstance(data, TrainingSet) and data.device is None
+    if device == "cpu" and plain and isinstance(stack, MLPStack):
+        return SharedSteps if isinstance(optimizer, AdamW) else Steps
     streamed = isinstance(data, TrainingSet) and data.device is not None
     captured = device == "cuda" and stack.repeats_itself and not streamed
     return CapturedSteps if captured else Steps
@@ -185,28 +197,6 @@ def _steps_on(device: str, stack: Stack, data: TrainingData) -> type[Steps]:
 
 def _averaged(average: Average | None) -> AbstractContextManager[None]:
     return nullcontext() if average is None else average.in_place()
-
-
-def _epoch(
-    stack: Stack,
-    data: TrainingData,
-    settings: Settings,
-    generators: Sequence[torch.Generator],
-    steps: Steps,
-    average: Average | None,
-) -> NDArray[np.float64]:
-    """Take one pass over the training rows; return each member's mean loss."""
-    import torch
-
-    stack.training(True)
-    # One number a member, added up on the device and read once, at the end.
-    loss = stack.parameters()[0].new_zeros(len(stack.training_members))
-    with torch.no_grad():
-        for batch, share in data.epoch(settings.batch_size, generators):
-            loss.add_(steps.take(batch), alpha=share)
-            if average is not None:
-                average.update()
-    return _to_numpy(loss)
 
 
 def _narrow(

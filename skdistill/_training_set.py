@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from skdistill._batch import Batch, CrossEntropyBatch, classes_first
+from skdistill._batch import Batch, CrossEntropyBatch, Run, Terms, classes_first
 from skdistill._streaming import moved_ahead
 
 if TYPE_CHECKING:
@@ -100,18 +101,25 @@ class TrainingSet:
         self, batch_size: int, generators: Sequence[torch.Generator]
     ) -> Iterator[tuple[Batch, float]]:
         """Yield the batches of a pass over the training rows, with their shares."""
+        runs = self.runs(batch_size, generators)
+        batches = (batch for run, _ in runs for batch in run.batches())
+        for batch in self._moved(batches):
+            yield batch, self._share(batch.x.shape[1])
+
+    def runs(
+        self, batch_size: int, generators: Sequence[torch.Generator]
+    ) -> Iterator[tuple[Run, float]]:
+        """Yield the same in runs, each with the share of one of its batches."""
         weight = self._mean_one(self.train_rows)
         rows = shuffled(self.train_rows, batch_size, generators)
         together = self._steps_together(batch_size)
-        runs = cut_into_batches(rows.shape[1], batch_size, together)
-        # The weights of a batch sum to 1 on average: its sum is its mean loss.
-        batches = (
-            batch
-            for size, start, stop in runs
-            for batch in self._batches(weight, rows[:, start:stop], size, size)
-        )
-        for batch in self._moved(batches):
-            yield batch, batch.x.shape[1] / self.train_rows.shape[1]
+        for size, start, stop in cut_into_batches(rows.shape[1], batch_size, together):
+            # The weights of a batch sum to 1 on average: its sum is its mean loss.
+            run = self._run(weight, rows[:, start:stop], size, size)
+            yield run, self._share(size)
+
+    def _share(self, n_rows: int) -> float:
+        return n_rows / self.train_rows.shape[1]
 
     def validation(self) -> Iterator[Batch]:
         """Yield the validation rows in batches that stay small beside the inputs."""
@@ -121,7 +129,7 @@ class TrainingSet:
         yield from self._moved(
             batch
             for rows in self.validation_rows.split(VALIDATION_ROWS, dim=1)
-            for batch in self._batches(weight, rows, rows.shape[1], n_rows)
+            for batch in self._run(weight, rows, rows.shape[1], n_rows).batches()
         )
 
     def _steps_together(self, batch_size: int) -> int:
@@ -147,21 +155,30 @@ class TrainingSet:
             return None
         return self.weight / take(self.weight, rows).mean(dim=1, keepdim=True)
 
-    def _batches(
+    def _run(
         self, weight: torch.Tensor | None, rows: torch.Tensor, size: int, n_rows: int
-    ) -> Iterator[CrossEntropyBatch]:
-        """Gather rows and cut them into batches; weights are divided by `n_rows`."""
+    ) -> Run:
+        """Return batches of a size; weights are divided by `n_rows`."""
+        gather = partial(self._gathered, weight, n_rows)
+        return Run(rows.view(len(rows), -1, size), gather)
+
+    def _gathered(
+        self, weight: torch.Tensor | None, n_rows: int, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, Terms]:
+        """Return what `Run` asks for."""
+        _, n_steps, size = rows.shape
+        rows = rows.reshape(len(rows), -1)
         share: float | torch.Tensor = -1.0 / n_rows
         if weight is not None:
             share = take(weight, rows).unsqueeze(-1) * share
-        factors = [_cut(take(values, rows) * share, size) for values in self._targets()]
-        temperatures = [term.temperature for term in self.terms]
+        terms: Terms = [
+            (_cut(take(term.targets, rows) * share, size), term.temperature)
+            for term in self.terms
+        ]
         if self.first_row is not None:
             rows = rows + self.first_row
         inputs = take(self.x, rows)
-        inputs = inputs.view(len(inputs), -1, size, inputs.shape[2])
-        for x, *parts in zip(inputs.unbind(1), *factors, strict=True):
-            yield CrossEntropyBatch(x, list(zip(parts, temperatures, strict=True)))
+        return inputs.view(len(inputs), n_steps, size, inputs.shape[2]), terms
 
     def narrowed(self, members: torch.Tensor) -> TrainingSet:
         """Return the targets, weights and rows of some of the members."""
@@ -196,10 +213,10 @@ def _member_temperatures(
     return temperature[rows] if isinstance(temperature, torch.Tensor) else temperature
 
 
-def _cut(factors: torch.Tensor, size: int) -> Sequence[torch.Tensor]:
+def _cut(factors: torch.Tensor, size: int) -> torch.Tensor:
     """Cut (G, n_rows, n_classes) into batches of a size, class by class if few."""
     parts = factors.view(len(factors), -1, size, factors.shape[2])
-    return classes_first(parts).unbind(1)
+    return classes_first(parts)
 
 
 def shuffled(
