@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, wait
-from functools import partial
 from queue import SimpleQueue
 from threading import BrokenBarrierError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from skdistill._batch import Run
 from skdistill._optimizers import AdamW, Average

@@ -233,7 +233,7 @@ def _shard_worker(
     """Provide a second thread for stacks whose steps are cut into shards.
 
     Two Python threads of one torch thread each: unlike two torch threads they wait for
-    each other once a step and not at every product, and not by spinning.
+    each other twice a step and not at every product, and not by spinning for long.
     """
     import torch
 

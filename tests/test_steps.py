@@ -15,6 +15,8 @@ from test_streaming import training_set
 from torch import nn
 
 from skdistill import DistillationClassifierCV, _front, _steps, _training
+from skdistill._optimizers import AdamW
+from skdistill._shared_steps import SharedSteps
 from skdistill._stack import MLPStack, ModuleStack
 from skdistill._steps import CapturedSteps, Steps
 from skdistill._training import Settings, train
@@ -69,7 +71,7 @@ def trained(data, kind, monkeypatch, settings=SETTINGS):
     stack = MLPStack((4, 5, 3), "tanh", generators, device="cpu", dtype=torch.float64)
     kinds = []
 
-    def steps_on(device, stack, data):
+    def steps_on(device, stack, data, optimizer):
         kinds.append(kind)
         return kind
 
@@ -152,14 +154,21 @@ def test_other_errors_are_not_hidden(monkeypatch):
         trained(training_set(4, True, True), CapturedSteps, monkeypatch)
 
 
-def test_which_steps_are_captured():
+def test_which_steps_are_captured_and_which_shared():
     data = training_set(1, False, False)
     generators = [torch.Generator().manual_seed(0)]
     stack = MLPStack((4, 3), "tanh", generators, device="cpu", dtype=torch.float64)
     modules = ModuleStack([nn.Linear(4, 3)])
-    choose = _training._steps_on
+    adamw = AdamW(stack.parameters(), 0.1, 0.0)
+
+    def choose(device, stack, data, optimizer=adamw):
+        return _training._steps_on(device, stack, data, optimizer)
+
     assert choose("cuda", stack, data) is CapturedSteps
-    assert choose("cpu", stack, data) is Steps
+    assert choose("cpu", stack, data) is SharedSteps
+    assert choose("cpu", stack, data, object()) is Steps
+    assert choose("cpu", stack, object()) is Steps
+    assert choose("cpu", modules, data) is Steps
     assert choose("mps", stack, data) is Steps
     assert choose("cuda", modules, data) is Steps
     assert choose("cuda", stack, replace(data, device="cuda")) is Steps
