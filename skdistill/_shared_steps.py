@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, wait
+from functools import partial
 from queue import SimpleQueue
 from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
@@ -81,16 +82,20 @@ class SharedSteps(Steps):
             loss.add_(losses[0] + losses[1], alpha=share)
 
         first, second = run.shards()
-        other = pool.submit(self._take_half, 1, second, meeting, losses, [], [])
+        others = []
         try:
+            take = partial(self._take_half, 1, second, meeting, losses, [], [])
+            others.append(pool.submit(take))
             self._take_half(0, first, meeting, losses, self._counting(), [add])
         except BrokenBarrierError:
             # The other thread has left: what its result raises says why.
-            other.result()
+            others[0].result()
             raise
         finally:
-            wait([other])
-        other.result()
+            # Whatever has happened, wherever: nobody waits for this thread any more.
+            meeting.sides[0].leave()
+            wait(others)
+        others[0].result()
 
     def _moving(self, part: Callable[[torch.Tensor], torch.Tensor]) -> list[Operation]:
         """Return what moves a part of the parameters once all gradients are there."""
@@ -143,9 +148,8 @@ class SharedSteps(Steps):
                     for operation in moves:
                         operation()
                     own.meet()
-        except BaseException:
+        finally:
             own.leave()
-            raise
 
 
 class Meeting:

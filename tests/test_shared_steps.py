@@ -141,6 +141,18 @@ def test_an_error_in_one_thread_ends_both(failing, error, step, monkeypatch):
     assert threading.active_count() == n_threads
 
 
+def test_an_error_before_the_first_step_ends_both_threads(monkeypatch):
+    n_threads = threading.active_count()
+
+    def fail(self):
+        raise KeyboardInterrupt("before the first step")
+
+    monkeypatch.setattr(SharedSteps, "_counting", fail)
+    with pytest.raises(KeyboardInterrupt, match="before the first step"):
+        train(new_stack(), data_of(N_MEMBERS), SETTINGS, generators())
+    assert threading.active_count() == n_threads
+
+
 def test_threads_meet_at_the_same_point():
     meeting, reached = Meeting(), [0, 0]
     interval = sys.getswitchinterval()
