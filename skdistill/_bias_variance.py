@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from skdistill._intervals import ConfidenceInterval, check_level, mean_interval
 from skdistill._risks import Loss, check_size, loss_rows, squared_deviations
 from skdistill._typing import FloatArray
-from skdistill.metrics import _check_proba, _check_same_shape, _check_weight, _targets
+from skdistill._validation import check_mean_weights
+from skdistill.metrics import _check_proba, _check_same_shape, _targets
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def teacher_bias_variance(
     """
     fits = _check_fits(teacher_proba)
     targets = _targets(y_true, fits[0], labels)
-    weight = _check_weight(sample_weight, targets)
+    weight = check_mean_weights(sample_weight, targets)
     kept = weight > 0
     mean = fits.mean(axis=0)
     variance = np.square(fits - mean).sum(axis=(0, 2)) / (len(fits) - 1)

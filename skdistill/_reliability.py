@@ -10,7 +10,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from skdistill._intervals import ConfidenceInterval, check_level, mean_interval
 from skdistill._typing import FloatArray
-from skdistill.metrics import _check_proba, _check_weight, _targets
+from skdistill._validation import check_mean_weights
+from skdistill.metrics import _check_proba, _targets
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _checked(
     """Return targets, probabilities and weights of the rows with a positive weight."""
     matrix = _check_proba(proba, "proba").astype(np.float64)
     targets = _targets(y_true, matrix, labels).astype(np.float64)
-    weight = _check_weight(sample_weight, matrix)
+    weight = check_mean_weights(sample_weight, matrix)
     kept = weight > 0
     return targets[kept], matrix[kept], weight[kept]
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import _check_sample_weight
 
 from skdistill._arguments import is_scalar_number, is_word, naming
 from skdistill._label_ranking import IntArray, check_top, rank_labels
 from skdistill._typing import FloatArray
+from skdistill._validation import check_mean_weights
 
 #: A and B of Jain et al. (2016) by the data for which they were fitted.
 PROPENSITY_PRESETS = {
@@ -492,7 +492,7 @@ def _propensity_scored(
             f"finite; got shape {value.shape}, from {value.min(initial=np.inf)} to "
             f"{value.max(initial=-np.inf)}."
         )
-    weight = _weights(sample_weight, hits)
+    weight = check_mean_weights(sample_weight, hits)
     gain = (hits * value[labels] * discount).sum(axis=1)
     best = _gathered(y, value, k) @ discount
     if by_row:
@@ -513,16 +513,5 @@ def _gathered(y: sp.csr_array, value: FloatArray, k: int) -> FloatArray:
 
 def _mean(values: FloatArray, sample_weight: ArrayLike | None) -> float:
     """Average over the rows."""
-    weight = _weights(sample_weight, values)
+    weight = check_mean_weights(sample_weight, values)
     return float(np.average(values, weights=weight))
-
-
-def _weights(sample_weight: ArrayLike | None, rows: FloatArray) -> FloatArray:
-    """Return checked weights, 1 where there are none."""
-    with naming("sample_weight"):
-        weight: FloatArray = _check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-        )
-    if not np.isfinite(weight).all():
-        raise ValueError(f"sample_weight={sample_weight!r} must be finite.")
-    return weight

@@ -19,10 +19,10 @@ from skdistill._intervals import (
     skewed_mean_interval,
 )
 from skdistill._typing import FloatArray
+from skdistill._validation import check_mean_weights
 from skdistill.metrics import (
     _check_proba,
     _check_same_shape,
-    _check_weight,
     _targets,
 )
 
@@ -154,7 +154,7 @@ def loss_rows(
     """
     losses = loss_vectors(proba, loss)
     targets = _targets(target, losses, labels, name).astype(np.float64)
-    weight = _check_weight(sample_weight, losses)
+    weight = check_mean_weights(sample_weight, losses)
     kept = weight > 0
     return LossRows(targets[kept], losses[kept], weight[kept])
 

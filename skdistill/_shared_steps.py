@@ -10,7 +10,7 @@ from threading import BrokenBarrierError
 from typing import TYPE_CHECKING
 
 from skdistill._batch import Run
-from skdistill._optimizers import AdamW, Average
+from skdistill._optimizers import AdamW
 from skdistill._parts import Operation
 from skdistill._stack import MLPStack
 from skdistill._steps import Steps
@@ -38,16 +38,6 @@ class SharedSteps(Steps):
     stack: MLPStack
     optimizer: AdamW
 
-    def __init__(
-        self,
-        stack: MLPStack,
-        optimizer: AdamW,
-        pool: Executor | None = None,
-        average: Average | None = None,
-    ) -> None:
-        super().__init__(stack, optimizer, pool, average)
-        self._moves: list[list[Operation]] = []
-
     def epoch(
         self,
         data: TrainingData,
@@ -66,8 +56,8 @@ class SharedSteps(Steps):
         return loss
 
     def narrowed(self) -> None:
-        """Be told that the stack's parameters are other tensors now."""
-        self._moves = []
+        """Forget what moves tensors that are no longer trained."""
+        self._moves: list[list[Operation]] = []
 
     def _share(
         self, loss: torch.Tensor, run: Run, share: float, pool: Executor

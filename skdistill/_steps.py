@@ -47,6 +47,7 @@ class Steps:
         self.optimizer = optimizer
         self.pool = pool
         self.average = average
+        self.narrowed()
 
     def epoch(
         self,
@@ -78,7 +79,7 @@ class Steps:
         return loss
 
     def narrowed(self) -> None:
-        """Be told that the stack's parameters are other tensors now."""
+        """Be told that the stack's parameters are new tensors, at first too."""
 
 
 class CapturedSteps(Steps):
@@ -90,16 +91,7 @@ class CapturedSteps(Steps):
     at most two graphs. Where a capture fails, steps are plain.
     """
 
-    def __init__(
-        self,
-        stack: Stack,
-        optimizer: Optimizer,
-        pool: Executor | None = None,
-        average: Average | None = None,
-    ) -> None:
-        super().__init__(stack, optimizer, pool, average)
-        self._can_capture = True
-        self._graphs: dict[Any, _Graph | None] = {}
+    _can_capture = True
 
     def take(self, batch: Batch) -> torch.Tensor:
         """Take a step; return the members' losses, to be used before the next."""
@@ -133,7 +125,7 @@ class CapturedSteps(Steps):
 
     def narrowed(self) -> None:
         """Forget the graphs: they move tensors that are no longer trained."""
-        self._graphs.clear()
+        self._graphs: dict[Any, _Graph | None] = {}
 
 
 class _Graph:

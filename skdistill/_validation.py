@@ -371,6 +371,35 @@ def _positions(part: Any, rows: IntArray) -> IntArray:
     return positions
 
 
+def check_mean_weights(sample_weight: Any, rows: NDArray[Any]) -> FloatArray:
+    """Check weights of a mean over rows.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,), scalar or None
+        Non-negative weights; None means 1 for each row.
+    rows : ndarray of shape (n_samples, ...)
+        The rows, for their number.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Weights, float64.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or all are zero.
+    """
+    with naming("sample_weight"):
+        weights: FloatArray = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError(f"sample_weight={sample_weight!r} must be finite.")
+    return weights
+
+
 def check_weights(sample_weight: Any, X: InputLike, codes: IntArray) -> FloatArray:
     """Check sample weights and that two classes keep rows with a positive one.
 

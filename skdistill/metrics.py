@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import kl_div, xlogy
 from sklearn.utils import check_array, column_or_1d
-from sklearn.utils.validation import _check_sample_weight
 
 from skdistill._arguments import is_scalar_number, is_word, naming
 from skdistill._label_ranking import rank_labels
@@ -24,6 +23,7 @@ from skdistill._retrieval_metrics import (
     recall_at_k,
 )
 from skdistill._retrieval_scorer import retrieval_scorer
+from skdistill._validation import check_mean_weights
 
 __all__ = [
     "brier_score",
@@ -239,7 +239,7 @@ def expected_calibration_error(
     """
     proba = _check_proba(proba, "proba")
     targets = _targets(y_true, proba, labels)
-    weight = _check_weight(sample_weight, proba)
+    weight = check_mean_weights(sample_weight, proba)
     top = proba.argmax(axis=1)
     rows = np.arange(len(proba))
     confidence = proba[rows, top].astype(np.float64)
@@ -358,7 +358,7 @@ def mean_kl_divergence(
 
 def _weighted_mean(values: FloatArray, sample_weight: ArrayLike | None) -> float:
     """Average over the samples; rows of weight 0 are as if absent."""
-    weight = _check_weight(sample_weight, values)
+    weight = check_mean_weights(sample_weight, values)
     kept = weight > 0
     return float(np.average(values[kept], weights=weight[kept]))
 
@@ -463,17 +463,6 @@ def _check_proba(proba: ArrayLike, name: str) -> FloatArray:
             f"{matrix[row]!r}."
         )
     return matrix
-
-
-def _check_weight(sample_weight: ArrayLike | None, rows: NDArray[Any]) -> FloatArray:
-    """Check sample weights, one for each row."""
-    with naming("sample_weight"):
-        weight: FloatArray = _check_sample_weight(
-            sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-        )
-    if not np.isfinite(weight).all():
-        raise ValueError(f"sample_weight={sample_weight!r} must be finite.")
-    return weight
 
 
 def _check_eps(eps: float | str, proba: FloatArray) -> float:

@@ -12,7 +12,8 @@ from skdistill._arguments import is_word
 from skdistill._intervals import ConfidenceInterval, check_level, mean_interval
 from skdistill._scoring import class_proba
 from skdistill._typing import FloatArray, InputLike
-from skdistill.metrics import _check_pair, _check_weight, _encode
+from skdistill._validation import check_mean_weights
+from skdistill.metrics import _check_pair, _encode
 from skdistill.plotting._base import BETTER, GREY, WORSE, one_axes, tidy
 
 #: What a gain is measured in, as the axis says it.
@@ -202,7 +203,7 @@ class ClassGainDisplay:
                 f"the probabilities, got {y.shape}."
             )
         columns = _encode(y, labels, student.shape[1])
-        weight = _check_weight(sample_weight, student)
+        weight = check_mean_weights(sample_weight, student)
         difference = _score(columns, student, metric) - _score(
             columns, baseline, metric
         )

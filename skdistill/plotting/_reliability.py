@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from skdistill._intervals import proportion_interval
 from skdistill._scoring import class_proba
 from skdistill._typing import FloatArray, InputLike
-from skdistill.metrics import _check_proba, _check_weight, _inner_edges, _targets
+from skdistill._validation import check_mean_weights
+from skdistill.metrics import _check_proba, _inner_edges, _targets
 from skdistill.plotting._base import colour_of, one_axes, several_axes, tidy
 
 
@@ -224,7 +225,7 @@ class ReliabilityDisplay:
             checked = _check_proba(values, f"proba[{name!r}]")
             targets = _targets(y_true, checked, labels)
             column = _column(class_label, labels, y_true, checked.shape[1])
-            weight = _check_weight(sample_weight, checked)
+            weight = check_mean_weights(sample_weight, checked)
             curves[name] = _curve(targets, checked, column, weight, n_bins, strategy)
         return cls(curves, class_label=class_label).plot(ax=ax)
 
